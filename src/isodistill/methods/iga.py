@@ -1,0 +1,206 @@
+"""Invariant Gradient Alignment: damp the gradient entries on which the domains disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal
+
+import torch
+
+from isodistill.errors import IsodistillError
+from isodistill.gradients.layers import AdaptedLayer
+from isodistill.gradients.mask import (
+    NORMALIZATIONS,
+    DomainMoments,
+    Normalization,
+    conflict_mask,
+    conflict_share,
+    domain_moments,
+)
+from isodistill.gradients.projection import Projector, pull_back
+from isodistill.gradients.statistics import RunningMoments
+from isodistill.methods.base import Diagnostics, Method, Needs
+
+MaskSpace = Literal["weight", "factor"]
+MaskStage = Literal["gradient", "update"]
+
+
+class IGA(Method):
+    """The continuous gradient conflict mask with projection onto the LoRA manifold.
+
+    With the per-domain gradients G_d and weights w_d of sum 1::
+
+        Gbar = sum_d w_d G_d            V = sum_d w_d (G_d - Gbar)²          (entrywise)
+        Z = EMA(V) / (EMA(Gbar)² + eps)                                      (relative variance)
+        M = exp(-tau Z) in (0, 1]       Gt = M * Gbar
+        Gr = rank-k truncated SVD of Gt
+        grad_B = s Gr Aᵀ                grad_A = s Bᵀ Gr                     (weight space)
+
+    In factor space the mask acts on the gradients of A and B entrywise and nothing is projected. With
+    ``mask_stage="update"`` the optimizer sees the plain mean gradient and the mask multiplies its update, because
+    an optimizer that divides each entry by its own root mean square (Adam) undoes a mask on the gradient.
+
+    Source: arXiv 2606.05025 (abstract) for M = exp(-tau V) and the SVD projection; everything the abstract leaves
+    open (normalisation, running averages, stage, weights) is this project's, see docs/method.md.
+
+    Args:
+        tau: The mask's temperature, not negative; 0 with full rank is plain training.
+        mask_space: ``weight`` (dense G, one layer at a time) or ``factor`` (adapter-sized).
+        mask_stage: ``gradient`` or ``update`` (factor space only); ``None`` picks ``update`` in factor space.
+        statistics_decay: beta of the running averages, in [0, 1); 0 uses each step's own statistics.
+        conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``.
+        projection_rank: k, or ``None`` for full rank (no truncation).
+        projection: ``randomized`` (warm-started) or ``exact``.
+        seed: Seeds the random subspaces of the projection.
+
+    Raises:
+        IsodistillError: if an argument is out of range, naming it.
+    """
+
+    name: ClassVar[str] = "iga"
+    min_domains: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        tau: float = 3.0,
+        mask_space: MaskSpace = "factor",
+        mask_stage: MaskStage | None = None,
+        statistics_decay: float = 0.9,
+        conflict_normalization: Normalization = "relative",
+        projection_rank: int | None = None,
+        projection: Literal["randomized", "exact"] = "randomized",
+        seed: int = 0,
+    ) -> None:
+        if not 0.0 <= tau < float("inf"):
+            raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
+        if mask_space not in ("weight", "factor"):
+            raise IsodistillError(f"mask_space={mask_space!r} is unknown: choose 'weight' or 'factor'")
+        if mask_stage not in (None, "gradient", "update"):
+            raise IsodistillError(f"mask_stage={mask_stage!r} is unknown: choose 'gradient' or 'update'")
+        if mask_space == "weight" and mask_stage == "update":
+            raise IsodistillError("mask_stage='update' needs mask_space='factor': an update has no dense weight space")
+        if not 0.0 <= statistics_decay < 1.0:
+            raise IsodistillError(f"statistics_decay={statistics_decay} is out of range: give a number in [0, 1)")
+        if conflict_normalization not in NORMALIZATIONS:
+            raise IsodistillError(
+                f"conflict_normalization={conflict_normalization!r} is unknown: choose one of {NORMALIZATIONS}"
+            )
+        if projection_rank is not None and (mask_space != "weight" or projection_rank < 1):
+            raise IsodistillError(
+                f"projection_rank={projection_rank} needs mask_space='weight' and a rank of at least 1; leave it unset"
+                " for full rank"
+            )
+        if projection not in ("randomized", "exact"):
+            raise IsodistillError(f"projection={projection!r} is unknown: choose 'randomized' or 'exact'")
+        self.tau = tau
+        self.mask_space = mask_space
+        self.mask_stage = mask_stage or ("update" if mask_space == "factor" else "gradient")
+        self.conflict_normalization = conflict_normalization
+        self.projector = None if projection_rank is None else Projector(projection_rank, projection, seed=seed)
+        self.statistics = RunningMoments(statistics_decay)
+        self._meter = _Meter()
+
+    @property
+    def needs(self) -> Needs:
+        """Factor or weight gradients, by the mask space."""
+        return self.mask_space
+
+    @property
+    def masks_update(self) -> bool:
+        """Whether the mask multiplies the optimizer's update."""
+        return self.mask_stage == "update"
+
+    def align_factors(
+        self, gradients: Mapping[str, torch.Tensor], weights: list[float]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Masks each factor's mean gradient entrywise (see `Method.align_factors`)."""
+        aligned: dict[str, torch.Tensor] = {}
+        masks: dict[str, torch.Tensor] = {}
+        for name, by_domain in gradients.items():
+            moments = domain_moments(by_domain.unbind(0), weights)
+            mask, masked = self._mask(name, name.rpartition(".")[0], moments)
+            if self.masks_update:
+                aligned[name], masks[name] = moments.mean, mask
+            else:
+                aligned[name] = masked
+        return aligned, masks
+
+    def align_weight(
+        self, layer: AdaptedLayer, gradients: Iterable[torch.Tensor], weights: list[float]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Masks one layer's dense mean gradient, projects it and pulls it back (see `Method.align_weight`)."""
+        moments = domain_moments(gradients, weights)
+        _, masked = self._mask(layer.name, layer.name, moments)
+        A, B = layer.A.detach().to(masked.dtype), layer.B.detach().to(masked.dtype)
+        if self.projector is None:
+            return pull_back(masked, A, B, layer.scaling)
+        factors = self.projector.project(layer.name, masked)
+        self._meter.add_projection(masked, factors.S)
+        return pull_back(factors, A, B, layer.scaling)
+
+    def _mask(self, name: str, layer_name: str, moments: DomainMoments) -> tuple[torch.Tensor, torch.Tensor]:
+        averages = self.statistics.update(name, moments)
+        mask = conflict_mask(averages.mean, averages.variance, self.tau, self.conflict_normalization)
+        masked = mask * moments.mean
+        self._meter.add_mask(layer_name, moments, mask, masked)
+        return mask, masked
+
+    def diagnostics(self) -> Diagnostics:
+        """Sums up the masks since the last call."""
+        diagnostics, self._meter = self._meter.read(), _Meter()
+        return diagnostics
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Returns the running averages and the projection's warm subspaces."""
+        state = {f"statistics/{key}": tensor for key, tensor in self.statistics.state_dict().items()}
+        if self.projector is not None:
+            state |= {f"projector/{key}": tensor for key, tensor in self.projector.state_dict().items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Restores what `state_dict` returned."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"statistics": {}, "projector": {}}
+        for key, tensor in state.items():
+            part, rest = key.split("/", 1)
+            parts[part][rest] = tensor
+        self.statistics.load_state_dict(parts["statistics"])
+        if self.projector is not None:
+            self.projector.load_state_dict(parts["projector"])
+
+
+class _Meter:
+    """Adds up one step's diagnostics over the tensors."""
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.mask_sum = 0.0
+        self.mean_energy = 0.0
+        self.masked_energy = 0.0
+        self.lost_energy: float | None = None
+        self.projected_energy = 0.0
+        self.conflict: dict[str, list[float]] = {}
+
+    def add_mask(self, layer: str, moments: DomainMoments, mask: torch.Tensor, masked: torch.Tensor) -> None:
+        self.entries += mask.numel()
+        self.mask_sum += float(mask.sum())
+        self.mean_energy += float(moments.mean.square().sum())
+        self.masked_energy += float(masked.square().sum())
+        self.conflict.setdefault(layer, []).append(conflict_share(moments))
+
+    def add_projection(self, matrix: torch.Tensor, singular_values: torch.Tensor) -> None:
+        # ||G - U S Vᵀ||² = ||G||² - ||S||² for the factors of a projection, without forming the difference.
+        energy = float(matrix.square().sum())
+        lost = max(0.0, energy - float(singular_values.square().sum()))
+        self.lost_energy = (self.lost_energy or 0.0) + lost
+        self.projected_energy += energy
+
+    def read(self) -> Diagnostics:
+        residual = None
+        if self.lost_energy is not None:
+            residual = (self.lost_energy / self.projected_energy) ** 0.5 if self.projected_energy > 0 else 0.0
+        return Diagnostics(
+            mean_mask=self.mask_sum / self.entries if self.entries else 1.0,
+            kept_energy=self.masked_energy / self.mean_energy if self.mean_energy > 0 else 1.0,
+            projection_residual=residual,
+            conflict={layer: sum(shares) / len(shares) for layer, shares in self.conflict.items()},
+        )
