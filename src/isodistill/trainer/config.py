@@ -1,0 +1,119 @@
+"""The trainer's configuration: TRL's SFTConfig plus the alignment's own options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from trl.trainer.sft_config import SFTConfig
+
+from isodistill.errors import IsodistillError
+
+TENSOR_ADAMW = "tensor_adamw"
+"""The value of `optim` for an AdamW with one second moment for each tensor (`isodistill.optim.TensorAdamW`)."""
+
+
+@dataclass
+class IsomerConfig(SFTConfig):
+    """Configuration of `IsomerTrainer`.
+
+    Everything of `trl.SFTConfig` and `transformers.TrainingArguments` applies, with these differences:
+    ``per_device_train_batch_size`` counts isomer SETS (each brings one sequence for every domain), the loss is on
+    the completion only, ``optim`` also takes ``tensor_adamw``, and ``bf16`` is off by default on a CPU.
+    Field help texts describe the options that are our own.
+
+    Raises:
+        IsodistillError: if an option that the alignment cannot do right is on; the message names it.
+    """
+
+    method: str = field(default="iga", metadata={"help": "Gradient method: 'iga', or 'erm' for plain fine-tuning."})
+    tau: float = field(default=3.0, metadata={"help": "Temperature of the conflict mask M = exp(-tau Z)."})
+    mask_space: str = field(
+        default="factor", metadata={"help": "Where the mask acts: 'factor' (LoRA A and B) or 'weight' (dense)."}
+    )
+    mask_stage: str | None = field(
+        default=None,
+        metadata={"help": "Mask the 'gradient' or the optimizer's 'update'. Default: update in factor space."},
+    )
+    statistics_decay: float = field(
+        default=0.9, metadata={"help": "Decay of the running mean and variance of the domain gradients, in [0, 1)."}
+    )
+    conflict_normalization: str = field(
+        default="relative", metadata={"help": "How variance becomes conflict: relative, bounded, layer_mean or raw."}
+    )
+    projection_rank: int | None = field(
+        default=None, metadata={"help": "Rank of the truncated SVD in weight space. Default: full rank."}
+    )
+    projection: str = field(default="randomized", metadata={"help": "SVD algorithm: 'randomized' or 'exact'."})
+    domain_weighting: str = field(
+        default="tokens", metadata={"help": "Weight of a domain: its share of label 'tokens', or 'uniform'."}
+    )
+    engine: str = field(default="tap", metadata={"help": "Per-domain gradients: 'tap' (one pass) or 'loop'."})
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System message before each problem. Default: the chat template's own."}
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Train in bf16 autocast. Default: on where an accelerator supports it."}
+    )
+    completion_only_loss: bool | None = field(
+        default=True, metadata={"help": "Always on: the loss is computed on the completion only."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Always off: the collator needs the domain columns."}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the options and fills in the defaults that depend on the machine."""
+        self._refuse_options()
+        if self.bf16 is None:
+            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and not self.fp16
+        # transformers validates `optim` against its own list, so ours is hidden from it for a moment.
+        ours = str(self.optim) == TENSOR_ADAMW
+        if ours:
+            self.optim = "adamw_torch"
+        super().__post_init__()
+        if ours:
+            self.optim = TENSOR_ADAMW
+
+    def method_options(self) -> dict[str, Any]:
+        """Returns the arguments of the gradient method that this configuration holds."""
+        if self.method != "iga":
+            return {}
+        return {
+            "tau": self.tau,
+            "mask_space": self.mask_space,
+            "mask_stage": self.mask_stage,
+            "statistics_decay": self.statistics_decay,
+            "conflict_normalization": self.conflict_normalization,
+            "projection_rank": self.projection_rank,
+            "projection": self.projection,
+            "seed": self.seed,
+        }
+
+    def _refuse_options(self) -> None:
+        reasons = {
+            "packing": "joins sequences of several domains into one row",
+            "padding_free": "flattens the batch, so rows no longer belong to domains",
+            "eval_packing": "joins sequences of several domains into one row",
+            "assistant_only_loss": "needs conversations; isomer sets are prompt and completion",
+            "fp16": "scales the gradients before the mask sees them; use bf16",
+            "torch_compile": "is not tested with the hooks that read per-domain gradients",
+            "auto_find_batch_size": "restarts training inside and would keep stale gradient statistics",
+            "use_liger_kernel": "replaces layers that the per-domain gradients are read from",
+        }
+        for option, reason in reasons.items():
+            if getattr(self, option, None):
+                raise IsodistillError(f"{option}=True is not supported: it {reason}; set {option}=False")
+        if (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):  # type: ignore[union-attr]
+            raise IsodistillError(
+                "gradient_checkpointing_kwargs={'use_reentrant': True} is not supported: per-domain gradients need"
+                " non-reentrant checkpointing; set use_reentrant to False"
+            )
+        if self.completion_only_loss is False:
+            raise IsodistillError("completion_only_loss=False is not supported: the student learns completions only")
+        if self.remove_unused_columns:
+            raise IsodistillError("remove_unused_columns=True is not supported: the collator needs the domain columns")
+        for option in ("deepspeed", "fsdp"):
+            if getattr(self, option, None):
+                raise IsodistillError(f"{option} is not supported: sharded adapters were not tested; leave it unset")
