@@ -84,12 +84,13 @@ def load_student(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     return model, tokenizer
 
 
-def load_adapter(model: Any, adapter: str | Path) -> Any:
+def load_adapter(model: Any, adapter: str | Path, trainable: bool = False) -> Any:
     """Puts a saved PEFT adapter on a student.
 
     Args:
         model: The base model.
         adapter: A folder with ``adapter_config.json`` and safetensors weights.
+        trainable: Whether its factors will be trained further.
 
     Returns:
         The `PeftModel`.
@@ -103,7 +104,7 @@ def load_adapter(model: Any, adapter: str | Path) -> Any:
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
             raise IsodistillError(f"adapter {folder}: {file} is missing, so there is no saved PEFT adapter here")
-    return PeftModel.from_pretrained(model, str(folder))
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
 
 
 def _built_in_file(name: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from trainer_helpers import DOMAINS, lora, make_model, make_sets, make_tokenizer
+from tiny_student import DOMAINS, lora, make_model, make_sets, make_tokenizer
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 

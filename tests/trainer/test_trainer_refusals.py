@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from trainer_helpers import lora, make_model, make_sets, make_tokenizer
+from tiny_student import lora, make_model, make_sets, make_tokenizer
 
 from isodistill.errors import IsodistillError
 from isodistill.trainer import IsomerConfig, IsomerTrainer

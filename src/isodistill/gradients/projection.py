@@ -125,9 +125,11 @@ class Projector:
             generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}/{step}".encode()))
             subspace = torch.randn(matrix.shape[1], width, generator=generator, dtype=matrix.dtype).to(matrix.device)
         else:
-            subspace = self._subspace[name]
+            subspace = self._subspace[name].to(matrix)  # a loaded checkpoint may lie on another device
         iterations = self.power_iterations + (2 if cold else 0)
-        factors, self._subspace[name] = randomized_truncated_svd(matrix, self.rank, subspace, iterations)
+        factors, refined = randomized_truncated_svd(matrix, self.rank, subspace, iterations)
+        # Column-major as QR leaves it, it could not be saved as safetensors, and a copy would round differently.
+        self._subspace[name] = refined.contiguous()
         return factors
 
     def state_dict(self) -> dict[str, torch.Tensor]:

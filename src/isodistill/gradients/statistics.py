@@ -41,8 +41,10 @@ class RunningMoments:
             self._steps[name] = 0
         self._steps[name] += 1
         correction = 1.0 - self.decay ** self._steps[name]
-        mean = self._mean[name].lerp_(moments.mean, 1.0 - self.decay)
-        variance = self._variance[name].lerp_(moments.variance, 1.0 - self.decay)
+        # A loaded checkpoint may lie on another device.
+        mean = self._mean[name].to(moments.mean).lerp_(moments.mean, 1.0 - self.decay)
+        variance = self._variance[name].to(moments.variance).lerp_(moments.variance, 1.0 - self.decay)
+        self._mean[name], self._variance[name] = mean, variance
         return DomainMoments(mean / correction, variance / correction)
 
     def state_dict(self) -> dict[str, torch.Tensor]:

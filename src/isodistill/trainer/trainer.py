@@ -18,15 +18,13 @@ from isodistill.aligner import DomainWeighting, GradientAligner
 from isodistill.errors import IsodistillError
 from isodistill.methods import Diagnostics
 from isodistill.optim import TensorAdamW
+from isodistill.runs import DIAGNOSTICS_FILE
 from isodistill.students import load_student
 from isodistill.trainer.config import TENSOR_ADAMW, IsomerConfig
 from isodistill.trainer.data import IsomerCollator, group_sets, member_rows, training_rows
 
 ALIGNER_FILE = "aligner.safetensors"
 """The alignment's state inside a checkpoint folder."""
-
-DIAGNOSTICS_FILE = "diagnostics.jsonl"
-"""One line for each optimizer step, inside the output folder."""
 
 
 class IsomerTrainer(SFTTrainer):
@@ -92,7 +90,8 @@ class IsomerTrainer(SFTTrainer):
                 "mixture-of-experts students are not supported: their auxiliary loss ties the domains together"
             )
         if args.gradient_checkpointing:
-            args.gradient_checkpointing_kwargs = {**_as_dict(args.gradient_checkpointing_kwargs), "use_reentrant": False}
+            checkpointing = _as_dict(args.gradient_checkpointing_kwargs)
+            args.gradient_checkpointing_kwargs = {**checkpointing, "use_reentrant": False}
         super().__init__(
             model=model,
             args=args,
@@ -232,7 +231,8 @@ class IsomerTrainer(SFTTrainer):
             file = checkpoint / ALIGNER_FILE
             if not file.is_file():
                 raise IsodistillError(
-                    f"{checkpoint} has no {ALIGNER_FILE}: it was not written by a run with method={cast(IsomerConfig, self.args).method!r}"
+                    f"{checkpoint} has no {ALIGNER_FILE}: it was not written by a run with"
+                    f" method={cast(IsomerConfig, self.args).method!r}"
                 )
             self.aligner.load_state_dict(load_file(file, device=str(self.args.device)))
         return int(json.loads(state_file.read_text(encoding="utf-8"))["global_step"])

@@ -1,0 +1,194 @@
+"""The `isodistill` command: one function for each subcommand, each importing only what it needs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from isodistill.errors import IsodistillError
+
+app = typer.Typer(
+    name="isodistill",
+    help="Distil the logic, not the surface: isomer sets, teachers, gradient alignment and honest evaluation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+# Options that belong to the trainer's own parser are handed through untouched, --help included.
+_PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def run() -> None:
+    """Runs the command line; a user's mistake ends in one sentence and exit code 2."""
+    try:
+        app()
+    except IsodistillError as error:
+        sys.stderr.write(f"isodistill: error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("isodistill: interrupted; finished work is kept\n")
+        sys.exit(130)
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="Directory to write; must not exist yet.")],
+    family: Annotated[str, typer.Option(help="Problem family: deduction, ordering or quantity.")] = "deduction",
+    domains: Annotated[str, typer.Option(help="Training domains, comma-separated.")] = "math,medicine,law,science",
+    unseen_domains: Annotated[str, typer.Option(help="Domains for testing only; '' for none.")] = "finance,cooking",
+    sets: Annotated[int, typer.Option(help="Training sets.")] = 500,
+    validation_sets: Annotated[int, typer.Option(help="Validation sets.")] = 100,
+    test_sets: Annotated[int, typer.Option(help="Test sets, and deeper ones.")] = 200,
+    depth: Annotated[str, typer.Option(help="Depth, or least-most.")] = "1-3",
+    deeper: Annotated[str | None, typer.Option(help="Depth of the split 'deeper'. Default: the next two.")] = None,
+    cue_rate: Annotated[
+        float | None, typer.Option(help="Plant a shortcut that agrees with the answer at this rate, in [0, 1].")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(help="A family option, name=value; repeatable.")] = None,
+    max_sets_per_skeleton: Annotated[int, typer.Option(help="Sets that may share a skeleton.")] = 1,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal data.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing data set.")] = False,
+) -> None:
+    """Generates isomer sets, verified by a solver, as Parquet with a dataset card."""
+    from isodistill.cli.values import comma_list, family_options, span
+    from isodistill.isomers.generate import generate as generate_sets
+    from isodistill.isomers.generate import make_config
+
+    values: dict[str, Any] = {
+        "family": family,
+        "options": family_options(option or []),
+        "domains": comma_list(domains),
+        "unseen_domains": comma_list(unseen_domains),
+        "sets": sets,
+        "validation_sets": validation_sets,
+        "test_sets": test_sets,
+        "depth": span(depth, "--depth"),
+        "deeper": None if deeper is None else span(deeper, "--deeper"),
+        "shortcut": None if cue_rate is None else {"rate": cue_rate},
+        "max_sets_per_skeleton": max_sets_per_skeleton,
+        "seed": seed,
+    }
+    config = make_config(**values)
+    from isodistill.cli.progress import bars, console
+
+    with bars() as progress:
+        report = generate_sets(config, out, progress, overwrite=overwrite)
+    rate = report.members / max(report.seconds, 1e-9) * 60
+    console().print(
+        f"{report.members} members in {sum(report.splits.values())} sets, all verified, {report.duplicates} duplicates,"
+        f" {rate:,.0f} members a minute: {out}"
+    )
+
+
+@app.command()
+def distill(
+    data: Annotated[Path, typer.Argument(help="A generated data set.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    teacher: Annotated[str, typer.Option(help="The teacher: symbolic.")] = "symbolic",
+    style: Annotated[str, typer.Option(help="Chain of thought: 'full' cites premises, 'short' concludes.")] = "full",
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing data set.")] = False,
+) -> None:
+    """Has a teacher write a chain of thought for every problem, and checks every answer."""
+    from isodistill.cli.progress import bars, console
+    from isodistill.teachers import make_teacher
+    from isodistill.teachers.distil import distil
+
+    writer = make_teacher(teacher, style=style)
+    with bars() as progress:
+        report = distil(data, writer, out, progress, overwrite=overwrite)
+    console().print(
+        f"{report.members} traces by the {report.teacher} teacher, {report.mean_words:.1f} words each: {out}"
+    )
+
+
+@app.command(context_settings=_PASS_THROUGH)
+def train(context: typer.Context) -> None:
+    """Trains a LoRA student on isomer sets: `isodistill train [CONFIG.yaml] [--option value ...]`."""
+    from isodistill.cli.train import train_from_arguments
+
+    train_from_arguments(context.args)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A data set with test splits.")],
+    student: Annotated[
+        str | None, typer.Option(help="Built-in name, folder, .gguf file or hub id. Default: the adapter's own.")
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="A trained adapter; none evaluates the plain student.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split to evaluate; repeatable. Default: all tests.")
+    ] = None,
+    limit_sets: Annotated[int | None, typer.Option(help="At most this many sets of each split.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences in a batch.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(help="The most tokens of a completion.")] = 256,
+    rationale: Annotated[str, typer.Option(help="Score answers after the 'student' rationale, or after 'none'.")] = (
+        "student"
+    ),
+    system_prompt: Annotated[str | None, typer.Option(help="System message. Default: the one of training.")] = None,
+    bootstrap_samples: Annotated[int, typer.Option(help="Resamples behind each interval.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file. Default: evaluation.json beside the adapter.")] = None,
+) -> None:
+    """Measures accuracy and logical consistency on the test splits, with 95% intervals."""
+    from isodistill.cli.evaluate import evaluate_adapter
+
+    evaluate_adapter(
+        data,
+        student,
+        adapter,
+        out,
+        {
+            "splits": split or None,
+            "limit_sets": limit_sets,
+            "batch_size": batch_size,
+            "max_new_tokens": max_new_tokens,
+            "rationale": rationale,
+            "system_prompt": system_prompt,
+            "bootstrap_samples": bootstrap_samples,
+            "seed": seed,
+        },
+    )
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of trained and evaluated runs.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    baseline: Annotated[str, typer.Option(help="Name or method of the run to compare with.")] = "erm",
+) -> None:
+    """Builds one self-contained page that compares runs."""
+    from isodistill.cli.progress import console
+    from isodistill.report import build_report, summary_table
+    from isodistill.report.folder import summarise_run
+
+    summaries = [summarise_run(run) for run in runs]
+    command = "isodistill report " + " ".join(str(run) for run in runs) + f" --out {out}"
+    build_report(summaries, out, rerun_command=command, baseline=baseline)
+    console().print(summary_table(summaries))
+    console().print(f"report: {out}")
+
+
+@app.command()
+def student(name: Annotated[str, typer.Argument(help="Built-in name or .gguf file.")] = "smollm2-135m") -> None:
+    """Prints the folder of a student's weights, converting a GGUF file on first use."""
+    from isodistill.students import resolve_student
+
+    sys.stdout.write(resolve_student(name) + "\n")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, adapters and the report.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="Seed of data and training.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps of each run.")] = None,
+) -> None:
+    """Runs the whole idea on a real student: data, teacher, ERM and IGA, evaluation, report."""
+    from isodistill.cli.demo import DemoConfig, run_demo
+
+    config = DemoConfig(seed=seed) if steps is None else DemoConfig(seed=seed, steps=steps)
+    run_demo(out, config)

@@ -1,0 +1,240 @@
+"""The evaluation of one student on one data set."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isodistill.answers import same_answer, split_completion
+from isodistill.errors import IsodistillError
+from isodistill.evaluation import metrics
+from isodistill.evaluation.bootstrap import bootstrap_mean, bootstrap_ratio
+from isodistill.evaluation.encoding import base_model
+from isodistill.evaluation.generation import Progress, generate_completions
+from isodistill.evaluation.items import TRAINING_SPLITS, EvalItem, list_splits, read_items
+from isodistill.evaluation.results import Evaluation, EvaluationConfig, ItemRecord, SplitResult, WorstDomain
+from isodistill.evaluation.scoring import AnswerScore, score_answers
+
+_PACKAGES = ("torch", "transformers", "peft", "isodistill")
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    data_dir: Path,
+    config: EvaluationConfig,
+    progress: Progress | None = None,
+    *,
+    student: str | None = None,
+    adapter: str | None = None,
+) -> Evaluation:
+    """Lets a student answer every problem of the test splits and measures accuracy and consistency.
+
+    All splits are read and checked before the first token is generated.
+
+    Args:
+        model: A transformers causal language model, or a PEFT model around one.
+        tokenizer: Its tokenizer.
+        data_dir: The data set's directory.
+        config: What to evaluate and how.
+        progress: Called as ``progress(stage, done, total)`` after each batch.
+        student: The student's name in the result; by default the one the model was loaded from.
+        adapter: The adapter's name in the result; by default the names and kinds of the active adapters.
+
+    Returns:
+        The measures by split and every problem with its completion.
+
+    Raises:
+        IsodistillError: If a split is missing or its rows break the contract, or the model does not fit.
+    """
+    started = time.monotonic()
+    splits = config.splits
+    if splits is None:
+        splits = [split for split in list_splits(data_dir) if split not in TRAINING_SPLITS]
+    if not splits:
+        raise IsodistillError(f"{data_dir} has no test split to evaluate: name one, or generate the test splits.")
+    if len(set(splits)) < len(splits):
+        raise IsodistillError(f"A split is named twice in splits = {splits}: name each once.")
+    by_split = {split: read_items(Path(data_dir), split, config.limit_sets) for split in splits}
+
+    results: dict[str, SplitResult] = {}
+    records: list[ItemRecord] = []
+    for split, items in by_split.items():
+        prompts = [item.prompt for item in items]
+        completions = generate_completions(
+            model,
+            tokenizer,
+            prompts,
+            system_prompt=config.system_prompt,
+            batch_size=config.batch_size,
+            max_new_tokens=config.max_new_tokens,
+            progress=progress,
+            stage=f"{split}: generate",
+        )
+        scores = score_answers(
+            model,
+            tokenizer,
+            prompts,
+            [item.choices for item in items],
+            completions if config.rationale == "student" else None,
+            system_prompt=config.system_prompt,
+            batch_size=config.batch_size,
+            progress=progress,
+            stage=f"{split}: score",
+        )
+        written = [
+            _record(item, completion, score) for item, completion, score in zip(items, completions, scores, strict=True)
+        ]
+        results[split] = measure_split(items, written, scores, config)
+        records.extend(written)
+    return Evaluation(
+        student=student or str(getattr(base_model(model).config, "name_or_path", "") or type(model).__name__),
+        adapter=adapter or _adapter(model),
+        data=Path(data_dir).resolve().name,
+        config=config,
+        versions={package: _version(package) for package in _PACKAGES},
+        seconds=time.monotonic() - started,
+        splits=results,
+        items=records,
+    )
+
+
+def measure_split(
+    items: Sequence[EvalItem], records: Sequence[ItemRecord], scores: Sequence[AnswerScore], config: EvaluationConfig
+) -> SplitResult:
+    """Computes the measures of one split from what the student wrote and held.
+
+    Args:
+        items: N problems.
+        records: N records in the same order.
+        scores: N scores in the same order.
+        config: Bootstrap samples and seed.
+
+    Returns:
+        The split's measures.
+    """
+    set_ids = [item.set_id for item in items]
+    domains = [item.domain for item in items]
+    correct = [record.correct for record in records]
+    extracted = [record.extracted for record in records]
+    distributions = [score.probabilities for score in scores]
+    states = np.stack([score.state for score in scores])
+    closed = [index for index, item in enumerate(items) if item.choices]
+    cued = [index for index, item in enumerate(items) if item.cue]
+    n_sets = len(set(set_ids))
+    samples, seed = config.bootstrap_samples, config.seed
+
+    accuracy = bootstrap_ratio(*_per_set(correct, [True] * len(items), set_ids), samples, seed)
+    assert accuracy is not None  # a split without items is refused when it is read
+    likeliest = [
+        distribution is not None
+        and same_answer(item.choices[int(np.argmax(distribution))] if item.choices else None, item.answer)
+        for item, distribution in zip(items, distributions, strict=True)
+    ]
+    has_choices = [bool(item.choices) for item in items]
+    name, value = metrics.worst_domain_accuracy(correct, domains)
+    centred = metrics.centre_by_domain(states, domains)
+    return SplitResult(
+        n_sets=n_sets,
+        n_items=len(items),
+        accuracy=accuracy,
+        likelihood_accuracy=bootstrap_ratio(*_per_set(likeliest, has_choices, set_ids), samples, seed),
+        balanced_accuracy=_finite(
+            metrics.balanced_accuracy([items[index].answer for index in closed], [extracted[index] for index in closed])
+        ),
+        constant_accuracy=_finite(metrics.constant_accuracy([items[index].answer for index in closed])),
+        answered=metrics.accuracy([answer is not None for answer in extracted]),
+        cue_followed=_finite(metrics.accuracy([follows_cue(extracted[index], items[index]) for index in cued])),
+        by_domain=metrics.grouped_accuracy(correct, domains),
+        by_depth=dict(sorted(metrics.grouped_accuracy(correct, [item.depth for item in items]).items())),
+        by_family=dict(sorted(metrics.grouped_accuracy(correct, [item.family for item in items]).items())),
+        worst_domain=WorstDomain(name=name, value=value),
+        lcs_raw=bootstrap_mean(metrics.cosine_distance_by_set(states, set_ids), samples, seed),
+        # With one set every centred state is zero: that would read as perfect consistency.
+        lcs_centred=bootstrap_mean(metrics.cosine_distance_by_set(centred, set_ids), samples, seed)
+        if n_sets > 1
+        else None,
+        agreement=bootstrap_mean(metrics.agreement_by_set(extracted, set_ids), samples, seed),
+        js_divergence=bootstrap_mean(metrics.js_by_set(distributions, set_ids), samples, seed),
+    )
+
+
+def follows_cue(extracted: str | None, item: EvalItem) -> bool:
+    """Tells whether an answer is the one that the item's cue points at.
+
+    Args:
+        extracted: The student's answer, or ``None``.
+        item: The problem. Without choices its cue names the parity of a number, ``"even"`` or ``"odd"``.
+
+    Returns:
+        ``True`` if the answer follows the cue.
+    """
+    if item.choices or extracted is None or item.cue not in ("even", "odd"):
+        return same_answer(extracted, item.cue)
+    digits = extracted.replace(",", "").strip().lstrip("-")
+    return digits.isascii() and digits.isdigit() and (int(digits[-1]) % 2 == 1) == (item.cue == "odd")
+
+
+def _record(item: EvalItem, completion: str, score: AnswerScore) -> ItemRecord:
+    extracted = split_completion(completion)[1]
+    probabilities = None
+    if score.probabilities is not None:
+        probabilities = dict(zip(item.choices, score.probabilities.tolist(), strict=True))
+    return ItemRecord(
+        split=item.split,
+        set_id=item.set_id,
+        domain=item.domain,
+        family=item.family,
+        depth=item.depth,
+        prompt=item.prompt,
+        cue=item.cue,
+        answer=item.answer,
+        completion=completion,
+        extracted=extracted,
+        correct=same_answer(extracted, item.answer),
+        probabilities=probabilities,
+    )
+
+
+def _per_set(
+    hits: Sequence[bool], counted: Sequence[bool], set_ids: Sequence[str]
+) -> tuple[metrics.Floats, metrics.Floats]:
+    """Numbers of hits and of counted items of each set, each of shape (sets,)."""
+    order = {set_id: position for position, set_id in enumerate(dict.fromkeys(set_ids))}
+    position = np.array([order[set_id] for set_id in set_ids])
+    weights = np.asarray(counted, dtype=np.float64)
+    right = weights * np.asarray(hits, dtype=np.float64)
+    return (
+        np.bincount(position, weights=right).astype(np.float64),
+        np.bincount(position, weights=weights).astype(np.float64),
+    )
+
+
+def _adapter(model: Any) -> str | None:
+    if not hasattr(model, "peft_config"):
+        return None
+    names: list[str] = list(model.active_adapters)
+    return ", ".join(f"{name} ({_kind(model.peft_config[name])})" for name in names) or None
+
+
+def _kind(config: Any) -> str:
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    rank = getattr(config, "r", None)
+    return f"{kind}, rank {rank}" if rank is not None else kind
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Isomer sets: one skeleton of logic worn by several domains, generated and verified."""

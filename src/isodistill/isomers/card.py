@@ -1,0 +1,142 @@
+"""The data set's card: metadata that `datasets` reads, and a page for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from isodistill.errors import IsodistillError
+
+FORMAT_VERSION = 1
+
+
+class CardInfo(BaseModel):
+    """What a card tells about where the data comes from.
+
+    Args:
+        title: The data set's title.
+        family: The problem family.
+        domains: The training domains.
+        unseen_domains: The domains that only test splits show.
+        config: The whole generation config as plain data.
+        teacher: Who wrote the completions, empty before any has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    title: str
+    family: str
+    domains: tuple[str, ...]
+    unseen_domains: tuple[str, ...]
+    config: dict[str, Any]
+    teacher: str = ""
+
+
+_SPLIT_NOTES = {
+    "train": "training domains, with the shortcut if there is one",
+    "validation": "as train, other problems; for choosing between models",
+    "iid": "test problems, drawn like train",
+    "cue_absent": "the same test problems in the same words, no cue",
+    "cue_reversed": "the same test problems in the same words, the cue always points at a wrong answer",
+    "unseen_domain": "the same test problems in domains that are not trained on, no cue",
+    "unseen_domain__cue_random": "as unseen_domain, the cue points anywhere by pure chance",
+    "unseen_domain__cue_reversed": "as unseen_domain, the cue always points at a wrong answer",
+    "deeper": "training domains, deeper problems, no cue",
+}
+
+
+def card_text(info: CardInfo, counts: Mapping[str, int]) -> str:
+    """Writes the card.
+
+    Args:
+        info: Where the data comes from.
+        counts: The number of sets in each split, in order.
+
+    Returns:
+        Markdown with YAML metadata that lets `datasets.load_dataset(DIRECTORY)` find the splits.
+    """
+    metadata = {
+        "license": "cc0-1.0",
+        "language": ["en"],
+        "pretty_name": info.title,
+        "task_categories": ["text-generation", "question-answering"],
+        "tags": ["logical-reasoning", "isomers", "domain-generalisation", info.family],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}.parquet"} for split in counts],
+            }
+        ],
+        "isodistill": {"format_version": FORMAT_VERSION, **info.model_dump(mode="json")},
+    }
+    front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=120)
+    rows = "\n".join(f"| {split} | {count} | {_SPLIT_NOTES.get(split, '')} |" for split, count in counts.items())
+    shortcut = info.config.get("shortcut")
+    planted = (
+        f"A cue sentence is planted: {json.dumps(shortcut)}. It says nothing about the problem."
+        if shortcut
+        else "No shortcut is planted."
+    )
+    return f"""---
+{front}---
+
+# {info.title}
+
+Each row is an isomer set: one problem of the family `{info.family}`, told in the words of several domains. The
+members of a set share their premises, their order, their numbers and their answer; nothing but words differs. Every
+answer is proved by an SMT solver, every proof is replayed step by step, and every text is read back into the formulas
+it came from.
+
+Training domains: {", ".join(info.domains)}. Unseen domains: {", ".join(info.unseen_domains) or "none"}.
+{planted}
+
+Completions were written by: {info.teacher or "nobody yet"}.
+
+| split | sets | what it shows |
+|---|---|---|
+{rows}
+
+Train, validation and test share no structure (a problem up to renaming and premise order). The sentences are made up:
+they claim nothing about the world.
+
+The data is released under CC0 1.0. Configuration of the generator:
+
+```json
+{json.dumps(info.config, indent=2)}
+```
+"""
+
+
+def read_card(path: Path) -> tuple[CardInfo | None, tuple[str, ...]]:
+    """Reads a card's metadata.
+
+    Args:
+        path: The card, a README.md file.
+
+    Returns:
+        What it tells about where the data comes from (``None`` where it does not), and its splits in order (none
+        where there is no card).
+
+    Raises:
+        IsodistillError: If the metadata is not YAML or not of the expected form.
+    """
+    if not path.is_file():
+        return None, ()
+    parts = path.read_text(encoding="utf-8").split("---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return None, ()
+    try:
+        data: Any = yaml.safe_load(parts[1]) or {}
+        splits = tuple(
+            str(entry["split"]) for config in data.get("configs", []) for entry in config.get("data_files", [])
+        )
+        source = data.get("isodistill")
+        return (CardInfo.model_validate(source) if source else None), splits
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IsodistillError(f"The card {path} has damaged metadata ({reason}); mend the part between ---.") from None

@@ -1,0 +1,150 @@
+"""Comparisons of things in a strict order, and a statement about two of them to judge."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+from typing import ClassVar
+
+from pydantic import model_validator
+
+from isodistill.isomers.families.base import Family, Range, Verdicts
+from isodistill.isomers.skeleton import ProofStep, Skeleton, Symbol, shuffled_premises, with_standard_names
+from isodistill.logic.formula import Const, Formula, Less, Not
+
+Edge = tuple[int, int]
+"""The first thing comes before the second."""
+
+
+class Ordering(Family):
+    """A chain of comparisons between two things, further comparisons around it, and "a comes before b" to judge.
+
+    Problems with the answer Unknown have as many comparisons: one link of the chain is turned round, so that both
+    things stay connected but in no order. No further comparison shortens the way between them or settles their order.
+
+    Args:
+        extra: The least and the most number of further comparisons; at least 1 if ``"Unknown"`` may occur, because
+            two things and one comparison leave nothing unknown.
+        redundant: The chance that a further comparison is between things already there, where one fits.
+        answers: The answers that occur, at least two of True, False and Unknown.
+    """
+
+    name: ClassVar[str] = "ordering"
+    kinds: ClassVar[tuple[str, ...]] = ("less", "judge_less")
+
+    extra: Range = (1, 3)
+    redundant: float = 0.3
+    answers: Verdicts = ("True", "False", "Unknown")
+
+    @model_validator(mode="after")
+    def _check(self) -> Ordering:
+        if "Unknown" in self.answers and self.extra[0] < 1:
+            raise ValueError("extra must be at least 1 where Unknown is among the answers")
+        if not 0 <= self.redundant <= 1:
+            raise ValueError("redundant must be a chance between 0 and 1")
+        return self
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The answers that occur."""
+        return self.answers
+
+    def sample(self, rng: Random, depth: int, answer_index: int) -> Skeleton:
+        """Draws a skeleton.
+
+        Args:
+            rng: The only source of chance.
+            depth: The number of comparisons on the shortest way between the two things, at least 1.
+            answer_index: The index of the answer in `answers`.
+
+        Returns:
+            The skeleton.
+        """
+        answer = self.classes[answer_index]
+        first, last = 0, depth
+        edges: list[Edge] = list(itertools.pairwise(range(depth + 1)))
+        things = depth + 1
+        extra = rng.randint(*self.extra)
+        if answer == "Unknown" and depth == 1:
+            # One link cannot be turned round; a third thing that both precede or follow takes its place.
+            edges = rng.choice([[(0, 2), (1, 2)], [(2, 0), (2, 1)]])
+            things, extra = 3, extra - 1
+        elif answer == "Unknown":
+            link = rng.randrange(depth)
+            edges[link] = (link + 1, link)
+        wanted = None if answer == "Unknown" else depth
+        for _ in range(extra):
+            edge = self._redundant(rng, edges, things, (first, last), wanted)
+            if edge is None:
+                place, new = rng.randrange(things), things
+                edge = (place, new) if rng.random() < 0.5 else (new, place)
+                things += 1
+            edges.append(edge)
+
+        premises = [_less(edge) for edge in edges]
+        ends = (last, first) if answer == "False" else (first, last)
+        if answer == "Unknown" and rng.random() < 0.5:
+            ends = (last, first)
+        proof = () if answer == "Unknown" else _proof(depth, len(premises), refuted=answer == "False")
+        skeleton = Skeleton(
+            family=self.name,
+            depth=depth,
+            symbols=(*(Symbol(f"T{thing}", "individual") for thing in range(things)), Symbol("theme", "relation")),
+            premises=tuple(premises),
+            question=_less(ends),
+            answer=answer,
+            choices=self.classes,
+            proof=proof,
+        )
+        return with_standard_names(shuffled_premises(skeleton, rng.sample(range(len(premises)), len(premises))))
+
+    def _redundant(self, rng: Random, edges: list[Edge], things: int, asked: Edge, wanted: int | None) -> Edge | None:
+        """Draws a comparison between things already there that changes nothing about the question, if one is due."""
+        if rng.random() >= self.redundant:
+            return None
+        fitting = [
+            edge
+            for edge in itertools.permutations(range(things), 2)
+            if edge not in edges
+            and way_length(edges, edge[1], edge[0]) is None
+            and way_length([*edges, edge], *asked) == wanted
+            and way_length([*edges, edge], asked[1], asked[0]) is None
+        ]
+        return rng.choice(fitting) if fitting else None
+
+
+def way_length(edges: list[Edge], start: int, end: int) -> int | None:
+    """Counts the comparisons on the shortest way from one thing to another.
+
+    Args:
+        edges: The comparisons.
+        start: Where the way begins.
+        end: Where it ends.
+
+    Returns:
+        The number of comparisons, or ``None`` if no way leads there.
+    """
+    reached, border, length = {start}, {start}, 0
+    while border:
+        if end in border:
+            return length
+        border = {after for before, after in edges if before in border} - reached
+        reached |= border
+        length += 1
+    return None
+
+
+def _less(edge: Edge) -> Formula:
+    return Less(Const(f"T{edge[0]}"), Const(f"T{edge[1]}"))
+
+
+def _proof(depth: int, premises: int, refuted: bool) -> tuple[ProofStep, ...]:
+    steps = [
+        ProofStep(_less((0, place + 1)), (0 if place == 1 else premises + place - 2, place), "transitivity")
+        for place in range(1, depth)
+    ]
+    if refuted:
+        steps.append(ProofStep(Not(_less((depth, 0))), (premises + depth - 2 if depth > 1 else 0,), "asymmetry"))
+    elif depth == 1:
+        steps.append(ProofStep(_less((0, 1)), (0,), "restatement"))
+    return tuple(steps)

@@ -1,0 +1,206 @@
+"""Data sets on disk: a card and one Parquet file per split, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from isodistill.errors import IsodistillError
+from isodistill.isomers.card import CardInfo, card_text, read_card
+from isodistill.isomers.sets import IsomerSet
+
+MEMBER_TYPE = pa.struct([(name, pa.string()) for name in ("domain", "prompt", "completion", "formal", "cue")])
+
+SCHEMA = pa.schema(
+    [
+        ("set_id", pa.string()),
+        ("family", pa.string()),
+        ("depth", pa.int32()),
+        ("skeleton", pa.string()),
+        ("canonical", pa.string()),
+        ("answer", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("members", pa.list_(MEMBER_TYPE)),
+    ]
+)
+"""The columns of every split; one row per isomer set."""
+
+
+def check_target(out: Path, overwrite: bool = False) -> None:
+    """Makes sure that a data set can be written, before any work is done for it.
+
+    Args:
+        out: The directory to be written.
+        overwrite: Whether a data set that is already there may be replaced.
+
+    Raises:
+        IsodistillError: If the place is taken by something that may not be replaced, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise IsodistillError(f"The place {out} is a file; name a directory for the data set.")
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            raise IsodistillError(f"The directory {out} is not empty; name another or allow overwriting.")
+        if not (out / "README.md").is_file() or not (out / "data").is_dir():
+            raise IsodistillError(f"The directory {out} holds something else than a data set; name another.")
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise IsodistillError(f"The directory {parent} cannot be written; name another place for the data set.")
+
+
+@contextmanager
+def replacing(out: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Opens a fresh directory beside the target, which takes the target's place when the block ends well.
+
+    Args:
+        out: The directory to be written.
+        overwrite: Whether a data set that is already there may be replaced.
+
+    Yields:
+        The directory to write into. It is removed if the block raises.
+
+    Raises:
+        IsodistillError: If the target cannot be written.
+    """
+    check_target(out, overwrite)
+    out = out.absolute()
+    draft = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if out.exists():
+            old = draft.with_suffix(".old")
+            out.rename(old)
+            draft.rename(out)
+            shutil.rmtree(old)
+        else:
+            draft.rename(out)
+    except OSError as error:
+        raise IsodistillError(f"The data set {out} could not be written: {error}; mend that and try again.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_dataset(
+    out: Path, splits: Mapping[str, Sequence[IsomerSet]], info: CardInfo, overwrite: bool = False
+) -> None:
+    """Writes a data set.
+
+    Args:
+        out: The directory.
+        splits: The sets of each split.
+        info: What the card tells.
+        overwrite: Whether a data set that is already there may be replaced.
+
+    Raises:
+        IsodistillError: If the target cannot be written.
+    """
+    with replacing(out, overwrite) as draft:
+        (draft / "data").mkdir()
+        for split, sets in splits.items():
+            rows = [isomer_set.model_dump() for isomer_set in sets]
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft / "data" / f"{split}.parquet")
+        counts = {split: len(sets) for split, sets in splits.items()}
+        (draft / "README.md").write_text(card_text(info, counts), encoding="utf-8")
+
+
+def available_splits(directory: Path) -> tuple[str, ...]:
+    """Lists the splits of a data set.
+
+    Args:
+        directory: The data set.
+
+    Returns:
+        Their names in the card's order; splits that the card does not name come last, in alphabetical order.
+
+    Raises:
+        IsodistillError: If the directory holds no data set.
+    """
+    files = {path.stem for path in (directory / "data").glob("*.parquet")}
+    if not files:
+        raise IsodistillError(f"The directory {directory} holds no data set; it needs data/<split>.parquet files.")
+    named = [split for split in read_card(directory / "README.md")[1] if split in files]
+    return (*named, *sorted(files - set(named)))
+
+
+def read_split(directory: Path, split: str) -> list[IsomerSet]:
+    """Reads a split and checks every row.
+
+    Args:
+        directory: The data set.
+        split: The split's name.
+
+    Returns:
+        The sets in order.
+
+    Raises:
+        IsodistillError: If there is no such split, a column is missing or has another type, a row breaks a rule, a
+            name appears twice, or a set lacks a domain that others have.
+    """
+    path = directory / "data" / f"{split}.parquet"
+    if split not in available_splits(directory):
+        raise IsodistillError(
+            f"The data set {directory} has no split {split!r}; it has {', '.join(available_splits(directory))}."
+        )
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise IsodistillError(f"The file {path} is not readable Parquet ({error}); generate it again.") from None
+    for field in SCHEMA:
+        if field.name not in table.column_names:
+            raise IsodistillError(f"The file {path} has no column {field.name!r}; add it or generate the data again.")
+    try:
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IsodistillError(f"The file {path} has a column of another type ({reason}); generate it again.") from None
+    sets = [_read_row(row, path) for row in table.to_pylist()]
+    _check_split(sets, split)
+    return sets
+
+
+def _read_row(row: dict[str, Any], path: Path) -> IsomerSet:
+    name = row.get("set_id")
+    for field in ("choices", "members"):
+        row[field] = tuple(row[field] or ())
+    try:
+        return IsomerSet.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = list(first["loc"])
+        domain = ""
+        if len(place) > 1 and place[0] == "members" and isinstance(place[1], int):
+            domain = f", domain {(row['members'][place[1]] or {}).get('domain')!r}"
+        field = str(place[-1]) if place else "the row"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise IsodistillError(
+            f"In {path}, set {name!r}{domain}, {field}: {reason}; mend the row or generate the data again."
+        ) from None
+
+
+def _check_split(sets: Sequence[IsomerSet], split: str) -> None:
+    domains = dict.fromkeys(domain for isomer_set in sets for domain in isomer_set.domains)
+    seen: set[str] = set()
+    for isomer_set in sets:
+        if isomer_set.set_id in seen:
+            raise IsodistillError(
+                f"In split {split!r} the set {isomer_set.set_id!r} appears twice; drop one of the two."
+            )
+        seen.add(isomer_set.set_id)
+        for domain in domains:
+            if domain not in isomer_set.domains:
+                raise IsodistillError(
+                    f"In split {split!r} the set {isomer_set.set_id!r} has no member for the domain {domain!r}, which "
+                    "other sets have; add the member or drop the set."
+                )

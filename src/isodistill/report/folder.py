@@ -1,0 +1,45 @@
+"""Reads run folders into what the report shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from isodistill.errors import IsodistillError
+from isodistill.evaluation.results import Evaluation
+from isodistill.report.runs import RunSummary
+from isodistill.runs import EVALUATION_FILE, RunRecord, read_diagnostics
+
+
+def summarise_run(folder: Path, name: str | None = None) -> RunSummary:
+    """Reads a trained and evaluated run.
+
+    Args:
+        folder: The output folder of `isodistill train`, with the ``evaluation.json`` of `isodistill evaluate`.
+        name: The run's name in the report; by default the folder's.
+
+    Returns:
+        The summary.
+
+    Raises:
+        IsodistillError: if the record or the evaluation is missing or damaged.
+    """
+    record = RunRecord.load(folder)
+    file = folder / EVALUATION_FILE
+    try:
+        evaluation = Evaluation.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise IsodistillError(f"{file} is missing: run `isodistill evaluate --adapter {folder} --data DIR`") from None
+    except ValidationError as error:
+        raise IsodistillError(f"{file} is damaged: {error.errors()[0]['msg']}; evaluate again") from None
+    return RunSummary(
+        name=name or folder.resolve().name,
+        method=record.method,
+        settings=record.settings,
+        evaluation=evaluation,
+        log_history=record.log_history,
+        diagnostics=read_diagnostics(folder),
+        seconds=record.seconds,
+        tokens=record.tokens,
+    )
