@@ -98,7 +98,8 @@ class GradientAligner:
             Nothing.
 
         Raises:
-            IsodistillError: if the shapes do not fit, or if more blocks come than `accumulation_steps`.
+            IsodistillError: if the shapes do not fit, or if more blocks come than `accumulation_steps`. If the block
+                itself raises, everything recorded since the last `step` is discarded.
         """
         if domain_ids.ndim != 1 or domain_ids.is_floating_point():
             raise IsodistillError(f"domain_ids must be integers of shape (batch,), not {tuple(domain_ids.shape)}")
@@ -123,8 +124,13 @@ class GradientAligner:
         for domain, count in counts.items():
             self._items[domain] = self._items.get(domain, 0.0) + count
         self._collector.scale = float(sum(counts.values()) if normalizer is None else normalizer)
-        with self.engine.record(domain_ids):
-            yield
+        try:
+            with self.engine.record(domain_ids):
+                yield
+        except BaseException:
+            # A block that failed half-way left part of its gradients: the caller may repeat the whole window.
+            self._clear_window()
+            raise
 
     def step(self) -> Diagnostics:
         """Writes the aligned gradients to ``.grad`` and closes the window of micro-batches.
@@ -153,8 +159,7 @@ class GradientAligner:
                 gradient = gradients.get(factor_name(layer, part))
                 parameter = layer.factor(part)
                 parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
-        self._records = 0
-        self._items.clear()
+        self._clear_window()
         return self.method.diagnostics()
 
     def attach_optimizer(self, optimizer: Optimizer) -> None:
@@ -208,6 +213,12 @@ class GradientAligner:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+
+    def _clear_window(self) -> None:
+        self._records = 0
+        self._items.clear()
+        if self._collector is not None:
+            self._collector.clear()
 
     def _weights(self, domains: list[int]) -> list[float]:
         if self.domain_weighting == "uniform":
@@ -279,6 +290,11 @@ class _WindowCollector:
             }
             weights = self.aligner._weights(domains)
             self._aligned, self.aligner._masks = self.aligner.method.align_factors(means_by_name, weights)
-        self._stack.clear()
-        aligned, self._aligned = self._aligned, {}
+        aligned = self._aligned
+        self.clear()
         return aligned
+
+    def clear(self) -> None:
+        """Forgets the window."""
+        self._stack.clear()
+        self._aligned = {}

@@ -193,6 +193,9 @@ def test_paired_difference(evaluation: Evaluation) -> None:
     averaged = paired_difference([evaluation, worse], [worse, worse, worse]).estimate
     assert averaged is not None
     assert averaged.value == pytest.approx(difference.estimate.value / 2)
+    # A problem that one of the seeds did not answer does not count.
+    shorter = worse.model_copy(update={"items": [item for item in worse.items if item.set_id != "reversed-0004"]})
+    assert paired_difference([evaluation, shorter], evaluation).n_sets == difference.n_sets - 1
     # Only what both evaluated counts.
     few = worse.model_copy(update={"items": [item for item in worse.items if item.set_id == "reversed-0004"]})
     shared = paired_difference(evaluation, few)

@@ -300,6 +300,30 @@ def test_diagnostics_of_one_step(double_model, batch):
 # Errors
 
 
+@both_spaces
+@both_engines
+def test_a_failed_block_can_be_repeated(double_model, batch, space, engine):
+    plain = plain_gradients(double_model, batch)
+    loss_of(double_model, batch).backward()
+    aligner = GradientAligner(double_model, engine=engine, mask_space=space, mask_stage="gradient", tau=0.0)
+    part = batch if engine == "tap" else batch.domain_batches()[0]
+
+    def fail_after_backward() -> None:
+        loss_of(double_model, part, batch.total).backward()
+        raise MemoryError
+
+    with pytest.raises(MemoryError), aligner.record(part.domains, part.items, batch.total):
+        fail_after_backward()
+    if (engine, space) == ("loop", "factor"):
+        assert relative_error(factor_gradients(double_model), plain) < 1e-6, "the earlier .grad must come back"
+    double_model.zero_grad()
+    backward(aligner, double_model, batch)
+    aligner.step()
+    found = factor_gradients(double_model)
+    aligner.close()
+    assert relative_error(found, plain) < 1e-6
+
+
 @both_engines
 def test_step_without_a_record_is_refused(model, engine):
     with pytest.raises(IsodistillError, match="no per-domain gradient was recorded"):

@@ -32,6 +32,11 @@ def test_the_accuracy_chart_has_a_bar_per_split_and_run() -> None:
     assert re.search(r"#0102[0-9a-f]{2}", chart.svg) is None  # every stand-in was exchanged
 
 
+def test_names_are_drawn_as_they_are() -> None:
+    svg = accuracy_chart([make_run("$x^2$ <b>")]).svg
+    assert "$x^2$ &lt;b&gt;</text>" in svg
+
+
 def test_a_run_without_a_split_leaves_a_gap() -> None:
     partial = make_run("iga", "iga", seed=1)
     del partial.evaluation.splits["deeper"]

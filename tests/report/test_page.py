@@ -215,6 +215,15 @@ def test_the_example_is_the_first_disagreement_of_an_unseen_domain(runs: list[Ru
     assert example.set_id == disagreeing[0]
     assert [member.domain for member in example.members] == ["finance", "cooking"]
     assert [reply.run for reply in example.members[0].replies] == ["erm", "iga", "vrex"]
+    # Where the runs agree on the first sets, the first on which they do not is shown.
+    agreeing = [run.model_copy(deep=True) for run in runs]
+    for run in agreeing:
+        for item in run.evaluation.items:
+            if item.set_id in disagreeing[:2]:
+                item.correct = False
+    later = pick_example(agreeing)
+    assert later is not None
+    assert later.set_id == disagreeing[2]
     alone = pick_example(runs[:1])
     assert alone is not None
     assert not alone.disagreement

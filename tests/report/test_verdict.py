@@ -51,6 +51,18 @@ def test_an_interval_that_touches_zero_shows_nothing() -> None:
     assert "0.0 points (95% interval 0.0 to 0.0" in verdict.sentence
 
 
+def test_a_gain_whose_interval_crosses_zero_shows_nothing() -> None:
+    erm = make_run("erm", "erm", seed=1)
+    iga = erm.model_copy(deep=True, update={"name": "iga", "method": "iga"})
+    ood = [item for item in iga.evaluation.items if item.split == "deeper"]
+    next(item for item in ood if not item.correct).correct = True
+    verdict = judge([erm, iga])
+    estimate = verdict.comparisons[0].comparison.estimate
+    assert estimate is not None
+    assert estimate.value > 0 >= estimate.low
+    assert verdict.kind == "no difference"
+
+
 def test_iga_is_judged_first_and_all_others_are_listed() -> None:
     runs = [make_run("erm"), make_run("vrex", "vrex", seed=1), make_run("mine", "iga-factor", seed=2)]
     verdict = judge(runs)

@@ -47,6 +47,7 @@ class DemoConfig(BaseModel):
         tau: IGA's temperature.
         system_prompt: A short instruction (the chat template's own default is longer than the problems).
         max_new_tokens: The most tokens that the student writes for a problem.
+        splits: The test splits that both runs are evaluated on.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,23 +55,24 @@ class DemoConfig(BaseModel):
     student: str = "smollm2-135m"
     seed: int = 0
     sets: int = Field(default=300, ge=8)
-    test_sets: int = Field(default=16, ge=2)
+    test_sets: int = Field(default=12, ge=2)
     cue_rate: float = 0.9
-    steps: int = Field(default=50, ge=1)
-    sets_per_step: int = 4
+    steps: int = Field(default=45, ge=1)
+    sets_per_step: int = 3
     learning_rate: float = 1e-3
     lora_first_layer: int = 10
     tau: float = 0.3
     system_prompt: str = "Answer by logic."
     max_new_tokens: int = 40
+    splits: tuple[str, ...] = ("iid", "cue_absent", "cue_reversed", "unseen_domain", "unseen_domain__cue_reversed")
 
     def data(self) -> dict[str, Any]:
-        """Returns the generation settings: one rule, at most one unrelated fact, True or False."""
+        """Returns the generation settings: one rule, one fact, True or False."""
         return {
             "family": "deduction",
             "options": {
                 "answers": ("True", "False"),
-                "distractors": (0, 1),
+                "distractors": (0, 0),
                 "distractor_kinds": "neutral",
                 "negation": False,
             },
@@ -92,9 +94,7 @@ class DemoConfig(BaseModel):
         return IsomerConfig(
             output_dir=str(out),
             max_steps=self.steps,
-            # Two micro-batches a step keep the activations of a step within the demo's memory.
-            per_device_train_batch_size=self.sets_per_step // 2,
-            gradient_accumulation_steps=2,
+            per_device_train_batch_size=self.sets_per_step,
             learning_rate=self.learning_rate,
             lr_scheduler_type="constant_with_warmup",
             warmup_steps=5,
@@ -193,7 +193,11 @@ def _evaluate(folder: Path, method: str, traces: Path, config: DemoConfig) -> No
     model, tokenizer = load_student(config.student)
     model = load_adapter(model, folder)
     options = EvaluationConfig(
-        batch_size=32, max_new_tokens=config.max_new_tokens, system_prompt=config.system_prompt, seed=config.seed
+        splits=list(config.splits),
+        batch_size=32,
+        max_new_tokens=config.max_new_tokens,
+        system_prompt=config.system_prompt,
+        seed=config.seed,
     )
     with bars(f"evaluate {method}: ") as progress:
         result = evaluate(model, tokenizer, traces, options, progress, student=config.student, adapter=method)

@@ -14,6 +14,7 @@ from isodistill.errors import IsodistillError
 from isodistill.isomers.sets import IsomerSet
 
 _Z95 = 1.959963984540054
+_Z_LEAK = 3.3
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class ProbeResult:
     accuracy: float
     low: float
     high: float
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the accuracy is above chance beyond any doubt (3.3 standard errors, p < 0.0005)."""
+        return wilson_interval(round(self.accuracy * self.texts), self.texts, _Z_LEAK)[0] > self.chance
 
     @property
     def beats_chance(self) -> bool:

@@ -14,15 +14,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isodistill.errors import IsodistillError
+from isodistill.isomers.audit import ProbeResult, surface_probe
 from isodistill.isomers.card import CardInfo
 from isodistill.isomers.families import Family, make_family
 from isodistill.isomers.formal import Cue, Formal
 from isodistill.isomers.packs import TRAINING_PACKS, UNSEEN_PACKS, Pack, load_pack
-from isodistill.isomers.render import Wording, draw_wording, render
+from isodistill.isomers.render import Wording, draw_wording, readable, render
 from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.isomers.shortcut import CueMode, Shortcut, check_packs, cue_text
 from isodistill.isomers.skeleton import Skeleton
-from isodistill.isomers.splits import SPLITS, Group, SplitSpec, StructureSplit
+from isodistill.isomers.splits import SPLITS, Group, SplitBy, SplitSpec, group_of
 from isodistill.isomers.store import check_target, write_dataset
 from isodistill.isomers.verify import lengths_fit, verify_set, verify_surface
 
@@ -31,6 +32,9 @@ MAX_ATTEMPTS = 3000
 
 WORDING_ATTEMPTS = 30
 """How often the words of a set are drawn until its members are about equally long."""
+
+AUDIT_SETS = 100
+"""Groups with fewer sets are not audited: they are too small to tell."""
 
 Progress = Callable[[str, int, int], None]
 """Told the group of problems, how many of its sets are done, and how many there will be."""
@@ -62,6 +66,9 @@ class GenerationConfig(BaseModel):
         seed: The seed: equal configs give equal data.
         max_sets_per_skeleton: How many sets may share a skeleton, each in other words; more than one is needed where
             short problems leave fewer skeletons than sets.
+        split_by: ``"structure"``: train, validation and test share no structure; ``"wording"``: they may, but no
+            problem appears twice in the same words. Short problems, which have few structures, need the latter.
+        audit: Whether it is an error if a linear probe on word counts can tell the answer (the cue left out).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +85,8 @@ class GenerationConfig(BaseModel):
     shortcut: Shortcut | None = None
     seed: int = 0
     max_sets_per_skeleton: int = Field(default=1, ge=1)
+    split_by: SplitBy = "structure"
+    audit: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> GenerationConfig:
@@ -144,6 +153,8 @@ class GenerationReport:
         rejected: Drawn skeletons that were not used, by reason.
         duplicates: Texts that appear in two places that should differ, and skeletons used more often than allowed;
             counted at the end.
+        probes: For train, validation and test, where audited, and each training domain: how well word counts predict
+            the answer once the cue is left out.
         seconds: The time it took.
     """
 
@@ -153,6 +164,7 @@ class GenerationReport:
     answers: dict[str, int]
     rejected: dict[str, int]
     duplicates: int
+    probes: dict[str, dict[str, ProbeResult]]
     seconds: float
 
     @property
@@ -176,7 +188,7 @@ class _Ledger:
     """What has been used and rejected so far."""
 
     skeletons: Counter[str] = field(default_factory=Counter)
-    texts: set[str] = field(default_factory=set)
+    contents: set[tuple[str, str]] = field(default_factory=set)
     rejected: Counter[str] = field(default_factory=Counter)
 
 
@@ -205,25 +217,29 @@ def generate(
     check_target(out, overwrite)
     family, packs = _prepare(config)
     started = time.monotonic()
-    structures = StructureSplit(family, range(config.depth[0], config.deeper_depths[1] + 1), config.seed)
     ledger = _Ledger()
     splits: dict[str, list[IsomerSet]] = {split.name: [] for split in config.splits()}
     answers: Counter[str] = Counter()
+    probes: dict[str, dict[str, ProbeResult]] = {}
     for group in dict.fromkeys(split.group for split in config.splits()):
         total = config.count(group)
         shown = [split for split in config.splits() if split.group == group]
+        bare: list[IsomerSet] = []
         for index in range(total):
-            problem = _draw_problem(config, family, packs, group, index, structures, ledger)
+            problem = _draw_problem(config, family, packs, group, index, ledger)
             versions = [_version(config, family, packs, problem, split) for split in shown]
             verify_set(versions[0])
             for version, split in zip(versions, shown, strict=True):
                 if version is not versions[0]:
                     verify_surface(version)
                 splits[split.name].append(version)
+            bare.append(_version(config, family, packs, problem, SplitSpec("bare", group)))
             if group == "train":
                 answers[family.classes[family.shortcut_class(problem.skeleton)]] += 1
             if progress is not None:
                 progress(group, index + 1, total)
+        if config.audit and group != "deeper" and total >= AUDIT_SETS:
+            probes[group] = _audit(config, group, bare)
     duplicates = _count_duplicates(config, splits)
     if duplicates:
         raise AssertionError(f"{duplicates} duplicates slipped through")
@@ -235,6 +251,7 @@ def generate(
         answers=dict(answers),
         rejected=dict(ledger.rejected),
         duplicates=duplicates,
+        probes=probes,
         seconds=time.monotonic() - started,
     )
 
@@ -255,7 +272,6 @@ def _draw_problem(
     packs: dict[str, Pack],
     group: Group,
     index: int,
-    structures: StructureSplit,
     ledger: _Ledger,
 ) -> _Problem:
     least, most = config.deeper_depths if group == "deeper" else config.depth
@@ -265,7 +281,7 @@ def _draw_problem(
     for attempt in range(MAX_ATTEMPTS):
         place = f"{config.seed}/{group}/{index}/{attempt}"
         skeleton = family.sample(Random(place), depth, answer_index)
-        if structures.group_of(skeleton.structure) != wanted:
+        if config.split_by == "structure" and group_of(skeleton.structure) != wanted:
             ledger.rejected["structure belongs to another split"] += 1
             continue
         if ledger.skeletons[skeleton.canonical] >= config.max_sets_per_skeleton:
@@ -280,31 +296,38 @@ def _draw_problem(
     raise IsodistillError(
         f"No new problem for set {index + 1} of {config.count(group)} of the group {group!r} (family {family.name!r}, "
         f"depth {depth}, answer {family.classes[answer_index]}) in {MAX_ATTEMPTS} draws: the space of skeletons is too "
-        f"small; raise max_sets_per_skeleton (now {config.max_sets_per_skeleton}), depth or distractors, or ask for "
-        "fewer sets."
+        f"small; raise max_sets_per_skeleton (now {config.max_sets_per_skeleton}), depth or distractors, set split_by to "
+        "'wording', or ask for fewer sets."
     )
 
 
 def _draw_wordings(
     config: GenerationConfig, packs: dict[str, Pack], skeleton: Skeleton, place: str, ledger: _Ledger
 ) -> dict[str, Wording] | None:
-    """Draws words for all domains until the members are about equally long and no text is an old one."""
+    """Draws words for all domains until the members are about equally long and none says what an old one says."""
     reasons: Counter[str] = Counter()
     for attempt in range(WORDING_ATTEMPTS):
-        wordings, texts = {}, {}
-        for name, pack in packs.items():
-            wordings[name] = draw_wording(Random(f"{place}/{attempt}/{name}"), skeleton, pack)
-            texts[name] = render(skeleton, pack, wordings[name])
+        wordings = {
+            name: draw_wording(Random(f"{place}/{attempt}/{name}"), skeleton, pack) for name, pack in packs.items()
+        }
+        lengths = {name: len(render(skeleton, pack, wordings[name]).split()) for name, pack in packs.items()}
+        contents = {(name, _content(skeleton, wording)) for name, wording in wordings.items()}
         rows = [row for row in (config.domains, config.unseen_domains) if row]
-        if not all(lengths_fit([len(texts[name].split()) for name in row]) for row in rows):
+        if not all(lengths_fit([lengths[name] for name in row]) for row in rows):
             reasons["lengths differ too much"] += 1
-        elif not ledger.texts.isdisjoint(texts.values()):
-            reasons["text already used"] += 1
+        elif not ledger.contents.isdisjoint(contents):
+            reasons["words already used"] += 1
         else:
-            ledger.texts.update(texts.values())
+            ledger.contents |= contents
             return wordings
     ledger.rejected[reasons.most_common(1)[0][0]] += 1
     return None
+
+
+def _content(skeleton: Skeleton, wording: Wording) -> str:
+    """Writes down what a text says in its domain's words, whatever the order of its premises and the phrasing."""
+    premises = sorted(readable(premise, wording.lexicon) for premise in skeleton.premises)
+    return "; ".join([*premises, readable(skeleton.question, wording.lexicon)])
 
 
 def _version(
@@ -343,6 +366,20 @@ def _version(
         choices=skeleton.choices,
         members=tuple(members),
     )
+
+
+def _audit(config: GenerationConfig, group: str, bare: list[IsomerSet]) -> dict[str, ProbeResult]:
+    """Probes the texts without cues in each domain."""
+    results = {domain: surface_probe(bare, domain) for domain in config.domains}
+    for domain, result in results.items():
+        # The parity of a number may show in the numbers of the text without giving the number away.
+        if result.leaks and bare[0].choices:
+            raise IsodistillError(
+                f"In group {group!r}, domain {domain!r}, word counts alone predict the answer with an accuracy of "
+                f"{result.accuracy:.1%} (chance {result.chance:.1%}): there are too few structures to keep the answers "
+                "balanced; raise depth or distractors, set split_by to 'wording', or set audit to false."
+            )
+    return results
 
 
 def _count_duplicates(config: GenerationConfig, splits: dict[str, list[IsomerSet]]) -> int:

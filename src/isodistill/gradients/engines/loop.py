@@ -48,7 +48,12 @@ class LoopEngine(Engine):
         before = [parameter.grad for _, _, parameter in parameters]
         for _, _, parameter in parameters:
             parameter.grad = None
-        yield
+        try:
+            yield
+        except BaseException:
+            for (_, _, parameter), earlier in zip(parameters, before, strict=True):
+                parameter.grad = earlier
+            raise
         for (layer, part, parameter), earlier in zip(parameters, before, strict=True):
             gradient = parameter.grad
             if gradient is not None:
