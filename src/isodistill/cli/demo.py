@@ -82,7 +82,9 @@ class DemoConfig(BaseModel):
             "depth": (1, 1),
             "deeper": (2, 2),
             "shortcut": {"rate": self.cue_rate},
-            "max_sets_per_skeleton": 100,
+            # One-rule problems have a handful of structures: the splits share them, and never the words.
+            "split_by": "wording",
+            "max_sets_per_skeleton": 500,
             "seed": self.seed,
         }
 

@@ -50,6 +50,9 @@ def generate(
     ] = None,
     option: Annotated[list[str] | None, typer.Option(help="A family option, name=value; repeatable.")] = None,
     max_sets_per_skeleton: Annotated[int, typer.Option(help="Sets that may share a skeleton.")] = 1,
+    split_by: Annotated[
+        str, typer.Option(help="What train and test may not share: 'structure', or 'wording' for short problems.")
+    ] = "structure",
     seed: Annotated[int, typer.Option(help="Equal seeds give equal data.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing data set.")] = False,
 ) -> None:
@@ -70,6 +73,7 @@ def generate(
         "deeper": None if deeper is None else span(deeper, "--deeper"),
         "shortcut": None if cue_rate is None else {"rate": cue_rate},
         "max_sets_per_skeleton": max_sets_per_skeleton,
+        "split_by": split_by,
         "seed": seed,
     }
     config = make_config(**values)

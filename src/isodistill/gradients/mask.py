@@ -1,6 +1,6 @@
 """The continuous gradient conflict mask, as pure functions on tensors.
 
-Source: the design note's definition of M = exp(-tau V) (Invariant Gradient Alignment, arXiv 2606.05025).
+Source: M = exp(-tau V) of Invariant Gradient Alignment (arXiv 2606.05025); the rest is defined in docs/method.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Truncated SVD of a weight gradient, and its pull-back to the LoRA factors.
 
-Source: the design note's "Projection onto the LoRA manifold"; the range finder is Halko, Martinsson & Tropp
+Source: docs/method.md, "Projection"; the range finder is Halko, Martinsson & Tropp
 (arXiv 0909.4061, algorithms 4.4 and 5.1) with the warm start of PowerSGD (arXiv 1905.13727).
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from isodistill.errors import IsodistillError
 from isodistill.runs import RUN_FILE, RunRecord
@@ -160,6 +160,8 @@ def run_training(
     trainer = IsomerTrainer(
         model, config, rows, processing_class=tokenizer, peft_config=peft_config, callbacks=callbacks or []
     )
+    if callbacks:
+        trainer.remove_callback(PrinterCallback)  # the caller shows the progress in its own way
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=job.resume)
     seconds = time.monotonic() - started

@@ -23,7 +23,7 @@ class TapEngine(Engine):
     input x. Sequences of a batch do not interact in a dense transformer, so the rows of domain d give exactly
     that domain's gradient: gA_d = sum_t (s Bᵀ delta_t) x_tᵀ, gB_d = sum_t (s delta_t) (A x_t)ᵀ,
     G_d = sum_t delta_t x_tᵀ. The input is kept by `save_for_backward`, so that gradient checkpointing, which runs
-    the hooks twice, neither counts twice nor pins memory. Source: the design note's integration measurements.
+    the hooks twice, neither counts twice nor pins memory. See docs/method.md.
 
     Args:
         layers: The adapted layers.
