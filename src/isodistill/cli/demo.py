@@ -19,7 +19,8 @@ from isodistill.cli.progress import bars, console
 from isodistill.errors import IsodistillError
 from isodistill.evaluation import EvaluationConfig, evaluate
 from isodistill.evaluation.files import write_text_atomically
-from isodistill.isomers.generate import generate, make_config
+from isodistill.isomers.config import make_config
+from isodistill.isomers.generate import generate
 from isodistill.isomers.store import read_split
 from isodistill.report import build_report, judge, summary_table
 from isodistill.report.folder import summarise_run
@@ -57,7 +58,7 @@ class DemoConfig(BaseModel):
     sets: int = Field(default=300, ge=8)
     test_sets: int = Field(default=12, ge=2)
     cue_rate: float = 0.9
-    steps: int = Field(default=45, ge=1)
+    steps: int = Field(default=32, ge=1)
     sets_per_step: int = 3
     learning_rate: float = 1e-3
     lora_first_layer: int = 10

@@ -58,8 +58,8 @@ def generate(
 ) -> None:
     """Generates isomer sets, verified by a solver, as Parquet with a dataset card."""
     from isodistill.cli.values import comma_list, family_options, span
+    from isodistill.isomers.config import make_config
     from isodistill.isomers.generate import generate as generate_sets
-    from isodistill.isomers.generate import make_config
 
     values: dict[str, Any] = {
         "family": family,

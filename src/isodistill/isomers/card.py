@@ -37,6 +37,10 @@ class CardInfo(BaseModel):
     teacher: str = ""
 
 
+_SHARING = {
+    "structure": "Train, validation and test share no structure (a problem up to renaming and premise order).\n",
+    "wording": "Train, validation and test share structures, but no problem appears twice in the same words.\n",
+}
 _SPLIT_NOTES = {
     "train": "training domains, with the shortcut if there is one",
     "validation": "as train, other problems; for choosing between models",
@@ -101,8 +105,7 @@ Completions were written by: {info.teacher or "nobody yet"}.
 |---|---|---|
 {rows}
 
-Train, validation and test share no structure (a problem up to renaming and premise order). The sentences are made up:
-they claim nothing about the world.
+{_SHARING.get(info.config.get("split_by", ""), "")}The sentences are made up: they claim nothing about the world.
 
 The data is released under CC0 1.0. Configuration of the generator:
 

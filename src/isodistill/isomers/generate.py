@@ -9,21 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.audit import ProbeResult, surface_probe
 from isodistill.isomers.card import CardInfo
-from isodistill.isomers.families import Family, make_family
+from isodistill.isomers.config import GenerationConfig, prepare
+from isodistill.isomers.families import Family
 from isodistill.isomers.formal import Cue, Formal
-from isodistill.isomers.packs import TRAINING_PACKS, UNSEEN_PACKS, Pack, load_pack
+from isodistill.isomers.packs import Pack
 from isodistill.isomers.render import Wording, draw_wording, readable, render
 from isodistill.isomers.sets import IsomerSet, Member
-from isodistill.isomers.shortcut import CueMode, Shortcut, check_packs, cue_text
+from isodistill.isomers.shortcut import CueMode, cue_text
 from isodistill.isomers.skeleton import Skeleton
-from isodistill.isomers.splits import SPLITS, Group, SplitBy, SplitSpec, group_of
+from isodistill.isomers.splits import SPLITS, Group, SplitSpec, group_of
 from isodistill.isomers.store import check_target, write_dataset
 from isodistill.isomers.verify import lengths_fit, verify_set, verify_surface
 
@@ -38,107 +36,6 @@ AUDIT_SETS = 100
 
 Progress = Callable[[str, int, int], None]
 """Told the group of problems, how many of its sets are done, and how many there will be."""
-
-
-def _depths(bounds: tuple[int, int]) -> tuple[int, int]:
-    if not 1 <= bounds[0] <= bounds[1]:
-        raise ValueError("depths must be (least, most) with 1 <= least <= most")
-    return bounds
-
-
-Depths = Annotated[tuple[int, int], AfterValidator(_depths)]
-
-
-class GenerationConfig(BaseModel):
-    """Everything that determines a data set.
-
-    Args:
-        family: The problem family.
-        options: The family's options by name.
-        domains: The training domains, ids of domain packs.
-        unseen_domains: Domains for testing only.
-        sets: The number of training sets.
-        validation_sets: The number of validation sets.
-        test_sets: The number of test problems, and of deeper ones.
-        depth: The least and the most depth.
-        deeper: The least and the most depth of the split ``deeper``; by default the next two depths.
-        shortcut: The shortcut to plant, if any.
-        seed: The seed: equal configs give equal data.
-        max_sets_per_skeleton: How many sets may share a skeleton, each in other words; more than one is needed where
-            short problems leave fewer skeletons than sets.
-        split_by: ``"structure"``: train, validation and test share no structure; ``"wording"``: they may, but no
-            problem appears twice in the same words. Short problems, which have few structures, need the latter.
-        audit: Whether it is an error if a linear probe on word counts can tell the answer (the cue left out).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: str = "deduction"
-    options: dict[str, Any] = Field(default_factory=dict)
-    domains: tuple[str, ...] = TRAINING_PACKS
-    unseen_domains: tuple[str, ...] = UNSEEN_PACKS
-    sets: int = Field(default=500, ge=1)
-    validation_sets: int = Field(default=100, ge=0)
-    test_sets: int = Field(default=200, ge=0)
-    depth: Depths = (1, 3)
-    deeper: Depths | None = None
-    shortcut: Shortcut | None = None
-    seed: int = 0
-    max_sets_per_skeleton: int = Field(default=1, ge=1)
-    split_by: SplitBy = "structure"
-    audit: bool = True
-
-    @model_validator(mode="after")
-    def _check(self) -> GenerationConfig:
-        every = (*self.domains, *self.unseen_domains)
-        if not self.domains or len(set(every)) != len(every):
-            raise ValueError("domains must name at least one pack, and no pack twice among domains and unseen_domains")
-        if self.deeper is not None and self.deeper[0] <= self.depth[1]:
-            raise ValueError("deeper must begin above depth")
-        return self
-
-    @property
-    def deeper_depths(self) -> tuple[int, int]:
-        """The least and the most depth of the split ``deeper``."""
-        return self.deeper or (self.depth[1] + 1, self.depth[1] + 2)
-
-    def count(self, group: Group) -> int:
-        """Tells how many problems a group has."""
-        return {"train": self.sets, "validation": self.validation_sets}.get(group, self.test_sets)
-
-    def splits(self) -> tuple[SplitSpec, ...]:
-        """Lists the splits that the data set will have, in order."""
-        return tuple(
-            split
-            for split in SPLITS
-            if self.count(split.group)
-            and not (split.only_with_shortcut and self.shortcut is None)
-            and not (split.unseen and not self.unseen_domains)
-        )
-
-
-def make_config(**values: Any) -> GenerationConfig:
-    """Builds a config from plain values, with errors for people.
-
-    Args:
-        **values: The fields of `GenerationConfig`.
-
-    Returns:
-        The config, with family, options, domains and shortcut checked.
-
-    Raises:
-        IsodistillError: If a field is unknown or has a wrong value.
-    """
-    try:
-        config = GenerationConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the combination of fields"
-        raise IsodistillError(
-            f"In the generation config, {place}: {first['msg'].removeprefix('Value error, ')}; mend it."
-        ) from None
-    _prepare(config)
-    return config
 
 
 @dataclass(frozen=True)
@@ -187,7 +84,7 @@ class _Problem:
 class _Ledger:
     """What has been used and rejected so far."""
 
-    skeletons: Counter[str] = field(default_factory=Counter)
+    skeletons: Counter[tuple[Group, str]] = field(default_factory=Counter)
     contents: set[tuple[str, str]] = field(default_factory=set)
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -215,7 +112,7 @@ def generate(
             fails verification; nothing is written then.
     """
     check_target(out, overwrite)
-    family, packs = _prepare(config)
+    family, packs = prepare(config)
     started = time.monotonic()
     ledger = _Ledger()
     splits: dict[str, list[IsomerSet]] = {split.name: [] for split in config.splits()}
@@ -256,16 +153,6 @@ def generate(
     )
 
 
-def _prepare(config: GenerationConfig) -> tuple[Family, dict[str, Pack]]:
-    family = make_family(config.family, config.options)
-    packs = {name: load_pack(name) for name in (*config.domains, *config.unseen_domains)}
-    if config.shortcut is not None:
-        check_packs(list(packs.values()), len(family.classes))
-        for domain in config.domains:
-            config.shortcut.rate_in(domain)
-    return family, packs
-
-
 def _draw_problem(
     config: GenerationConfig,
     family: Family,
@@ -284,20 +171,20 @@ def _draw_problem(
         if config.split_by == "structure" and group_of(skeleton.structure) != wanted:
             ledger.rejected["structure belongs to another split"] += 1
             continue
-        if ledger.skeletons[skeleton.canonical] >= config.max_sets_per_skeleton:
+        if ledger.skeletons[group, skeleton.canonical] >= config.max_sets_per_skeleton:
             ledger.rejected["skeleton already used"] += 1
             continue
         wordings = _draw_wordings(config, packs, skeleton, place, ledger)
         if wordings is None:
             continue
-        ledger.skeletons[skeleton.canonical] += 1
+        ledger.skeletons[group, skeleton.canonical] += 1
         name = hashlib.sha256(f"{place}/{skeleton.canonical}".encode()).hexdigest()[:12]
         return _Problem(f"{family.name}-{name}", place, skeleton, wordings)
     raise IsodistillError(
         f"No new problem for set {index + 1} of {config.count(group)} of the group {group!r} (family {family.name!r}, "
         f"depth {depth}, answer {family.classes[answer_index]}) in {MAX_ATTEMPTS} draws: the space of skeletons is too "
-        f"small; raise max_sets_per_skeleton (now {config.max_sets_per_skeleton}), depth or distractors, set split_by to "
-        "'wording', or ask for fewer sets."
+        f"small; raise max_sets_per_skeleton (now {config.max_sets_per_skeleton}), depth or distractors, set "
+        "split_by to 'wording', or ask for fewer sets."
     )
 
 
@@ -384,7 +271,8 @@ def _audit(config: GenerationConfig, group: str, bare: list[IsomerSet]) -> dict[
 
 def _count_duplicates(config: GenerationConfig, splits: dict[str, list[IsomerSet]]) -> int:
     """Counts repeated skeletons and texts afresh, from the finished sets alone."""
-    problems = {isomer_set.set_id: isomer_set for sets in splits.values() for isomer_set in sets}
+    groups = {split.name: split.group for split in SPLITS}
+    problems = {(groups[name], row.set_id): row.canonical for name, sets in splits.items() for row in sets}
     # Test problems stand in several splits on purpose: each text counts once for its problem and domain.
     shown = {
         (isomer_set.set_id, member.domain, member.prompt)
@@ -393,7 +281,7 @@ def _count_duplicates(config: GenerationConfig, splits: dict[str, list[IsomerSet
         for member in isomer_set.members
     }
     texts = Counter(prompt for _, _, prompt in shown)
-    skeletons = Counter(isomer_set.canonical for isomer_set in problems.values())
+    skeletons = Counter((group, canonical) for (group, _), canonical in problems.items())
     extra = sum(max(0, count - config.max_sets_per_skeleton) for count in skeletons.values())
     return extra + sum(count - 1 for count in texts.values())
 

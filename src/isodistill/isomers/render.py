@@ -11,7 +11,8 @@ from isodistill.errors import IsodistillError
 from isodistill.isomers.packs import Pack, Relation
 from isodistill.isomers.skeleton import Skeleton
 from isodistill.isomers.statements import StatementKind, find_kind
-from isodistill.logic.formula import Formula, format_formula, rename
+from isodistill.logic.formula import Formula, rename
+from isodistill.logic.printer import format_formula
 
 Lexicon = Mapping[str, str]
 """The id of a pack's word for each symbol of a skeleton."""

@@ -9,17 +9,8 @@ from typing import Any
 
 from isodistill.errors import IsodistillError
 from isodistill.logic.canonical import canonical_form, structure_hash
-from isodistill.logic.formula import (
-    Const,
-    Equals,
-    Formula,
-    Var,
-    constants,
-    formula_from_json,
-    formula_to_json,
-    predicates,
-    rename,
-)
+from isodistill.logic.formula import Const, Equals, Formula, Var, constants, predicates, rename
+from isodistill.logic.serialise import formula_from_json, formula_to_json
 
 SORTS = ("individual", "property", "relation", "agent", "item")
 """What a symbol may stand for; a domain pack has a list of words for each sort."""

@@ -7,9 +7,9 @@ Short problems have only a handful of structures. Dealing these out would train 
 on others, and an answer could be told from the pattern. Such data is split by wording: the groups share structures,
 but no problem appears twice with the same words, in whatever order or phrasing.
 
-The test splits ``iid``, ``cue_absent``, ``cue_reversed``, ``unseen_domain`` and its variants show the SAME test problems
-under the same set names, and where the domain is the same also in the same words: whatever differs between their
-scores is due to the cue (or the domain) and to nothing else, and scores can be compared problem by problem.
+The test splits ``iid``, ``cue_absent``, ``cue_reversed``, ``unseen_domain`` and its variants show the SAME test
+problems under the same set names, and where the domain is the same also in the same words: whatever differs between
+their scores is due to the cue (or the domain) and to nothing else, and scores can be compared problem by problem.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from isodistill.logic.formula import (
     Not,
     Var,
     children,
-    format_formula,
     map_leaves,
 )
+from isodistill.logic.printer import format_formula
 
 Filling = Mapping[str, str]
 """What fills the slots of a statement kind: a symbol or word for each slot, digits for a number."""

@@ -11,7 +11,8 @@ from isodistill.isomers.packs import load_pack
 from isodistill.isomers.parse import expected_choices_line, parse_prompt
 from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.isomers.skeleton import Skeleton, asked_constant
-from isodistill.logic.formula import Equals, Int, Not, format_formula
+from isodistill.logic.formula import Equals, Int, Not
+from isodistill.logic.printer import format_formula
 from isodistill.logic.solver import entails, status, unique_value
 
 LENGTH_TOLERANCE = 0.35

@@ -19,10 +19,9 @@ from isodistill.logic.formula import (
     Term,
     Var,
     Xor,
-    format_formula,
-    formula_from_json,
-    formula_to_json,
 )
+from isodistill.logic.printer import format_formula
+from isodistill.logic.serialise import formula_from_json, formula_to_json
 from isodistill.logic.solver import consistent, entails, status, unique_value
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from isodistill.logic.formula import Const, Formula, format_formula, map_leaves, standard_variables
+from isodistill.logic.formula import Const, Formula, map_leaves, standard_variables
+from isodistill.logic.printer import format_formula
 
 
 def canonical_form(premises: Sequence[Formula], question: Formula) -> str:

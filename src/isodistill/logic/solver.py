@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,15 +30,18 @@ from isodistill.logic.formula import (
     Var,
     Xor,
     constants,
-    format_formula,
     free_variables,
     map_leaves,
     standard_variables,
     walk,
 )
+from isodistill.logic.printer import format_formula
 
 DEFAULT_TIMEOUT_MS = 5000
 """How long one call to z3 may take, in milliseconds."""
+
+CALLS_PER_CONTEXT = 500
+"""How many calls of one thread share a z3 context."""
 
 MAX_INSTANCES = 20_000
 """Above this number of ground instances a problem goes to z3 with its quantifiers."""
@@ -198,11 +202,31 @@ def _ground(premises: Sequence[Formula], extras: Sequence[Formula]) -> tuple[lis
     return instances, tuple(extras)
 
 
+class _Contexts(threading.local):
+    """A z3 context for each thread, because z3's contexts may not be shared between threads.
+
+    Calls share a context but no solver, so no assertion of one is seen by another. Making a context is the costliest
+    part of a short problem; a fresh one every few hundred calls keeps its tables of names small.
+    """
+
+    def __init__(self) -> None:
+        self._calls, self._context = 0, z3.Context()
+
+    def take(self) -> Any:
+        self._calls += 1
+        if self._calls > CALLS_PER_CONTEXT:
+            self._calls, self._context = 1, z3.Context()
+        return self._context
+
+
+_CONTEXTS = _Contexts()
+
+
 class _Translator:
-    """Turns formulas into z3 expressions of one context of its own, so that calls never share state."""
+    """Turns formulas into z3 expressions for a solver of its own."""
 
     def __init__(self, formulas: Sequence[Formula], timeout_ms: int) -> None:
-        self._context = z3.Context()
+        self._context = _CONTEXTS.take()
         self.solver = z3.Solver(ctx=self._context)
         self.solver.set("timeout", timeout_ms)
         self._timeout_ms = timeout_ms

@@ -22,6 +22,7 @@ from isodistill.runs import DIAGNOSTICS_FILE
 from isodistill.students import load_student
 from isodistill.trainer.config import TENSOR_ADAMW, IsomerConfig
 from isodistill.trainer.data import IsomerCollator, group_sets, member_rows, training_rows
+from isodistill.trainer.label_positions import label_positions_only, scores_every_position
 
 ALIGNER_FILE = "aligner.safetensors"
 """The alignment's state inside a checkpoint folder."""
@@ -144,9 +145,15 @@ class IsomerTrainer(SFTTrainer):
         self.aligner.attach_optimizer(optimizer)
         return optimizer
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """Computes SFTTrainer's loss; the model never sees the domain ids."""
-        return super().compute_loss(model, {k: v for k, v in inputs.items() if k != "domain_ids"}, *args, **kwargs)
+        inputs = {name: value for name, value in inputs.items() if name != "domain_ids"}
+        if return_outputs or self.label_smoother is not None or not scores_every_position(inputs["labels"].device):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with label_positions_only(self.accelerator.unwrap_model(model).get_base_model(), inputs) as labelled:
+            return super().compute_loss(model, labelled, return_outputs, num_items_in_batch)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Runs forward and backward inside the aligner's record, and aligns on the window's last micro-batch."""

@@ -54,8 +54,8 @@ class Deduction(Family):
 
     Args:
         distractors: The least and the most number of extra sentences.
-        negation: Whether literals may be negated. Without it, only the last rule's conclusion and the statement may
-            be, and those only if ``"False"`` is among the answers.
+        negation: Whether literals may be negated. Without it, only the last property of the chain may be, and
+            that only if ``"False"`` is among the answers.
         answers: The answers that occur, at least two of True, False and Unknown.
         distractor_kinds: ``"mixed"``: facts on the same or another individual, rules that lead elsewhere, rules
             towards the chain (of either polarity) whose condition is not known, side chains; ``"neutral"``: unrelated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.families.base import Family, Range
@@ -41,8 +41,14 @@ class Quantity(Family):
     kinds: ClassVar[tuple[str, ...]] = ("amount", "more", "fewer", "times", "together", "how_many")
 
     distractors: Range = (0, 2)
-    start: tuple[int, int] = (3, 40)
+    start: Range = (3, 40)
     limit: int = Field(default=1000, gt=50, le=1000)
+
+    @model_validator(mode="after")
+    def _check(self) -> Quantity:
+        if not LEAST_VALUE <= self.start[0] <= self.start[1] < self.limit:
+            raise ValueError(f"start must lie between {LEAST_VALUE} and limit")
+        return self
 
     @property
     def classes(self) -> tuple[str, ...]:

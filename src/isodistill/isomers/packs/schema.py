@@ -91,7 +91,7 @@ class Pack(BaseModel):
     cues: tuple[tuple[str, ...], ...]
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return int.from_bytes(self.id.encode()[:7])
 
     @cached_property
     def words(self) -> dict[str, dict[str, str | Relation]]:

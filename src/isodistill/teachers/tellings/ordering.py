@@ -37,13 +37,13 @@ def _tell_unknown(voice: Voice) -> list[str]:
     swapped = [(right, left) for left, right in edges]
     told = []
     if voice.full:
-        for term in (question.left, question.right):
-            known = [
-                f"{_name(voice, term)} {phrase} {listed(_name(voice, found) for found in reached)}"
-                for phrase, pairs in ((relation.less, edges), (relation.greater, swapped))
-                if (reached := _reached(pairs, term))
-            ]
-            told.append(sentence(f"all that follows for {_name(voice, term)} is that {' and that '.join(known)}"))
+        known = [
+            f"that {_name(voice, term)} {phrase} {listed(_name(voice, found) for found in reached)}"
+            for term in (question.left, question.right)
+            for phrase, pairs in ((relation.less, edges), (relation.greater, swapped))
+            if (reached := _reached(pairs, term))
+        ]
+        told.append(sentence(f"of these two it follows only {listed(known)}"))
     first, second = _name(voice, question.left), _name(voice, question.right)
     return [
         *told,

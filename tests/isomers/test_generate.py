@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isodistill.errors import IsodistillError
+from isodistill.isomers import IsomerSet, available_splits, generate, make_config, read_split, verify_set
+from isodistill.isomers.card import read_card
+from isodistill.isomers.generate import GenerationReport
+from isodistill.isomers.packs import load_pack
+from isodistill.isomers.splits import SPLITS, group_of
+
+SMALL = {"sets": 30, "validation_sets": 6, "test_sets": 12, "domains": ["law", "math", "medicine"]}
+Data = tuple[GenerationReport, dict[str, list[IsomerSet]]]
+
+
+def made(out: Path, **values: Any) -> Data:
+    report = generate(make_config(**values), out)
+    return report, {split: read_split(out, split) for split in available_splits(out)}
+
+
+@pytest.fixture(scope="module")
+def cued(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return made(tmp_path_factory.mktemp("cued") / "data", **SMALL, shortcut={"rate": 0.9}, seed=5)
+
+
+def test_every_split_is_there_in_order(cued: Data, tmp_path: Path) -> None:
+    report, splits = cued
+    assert list(splits) == [split.name for split in SPLITS] == list(report.splits)
+    assert {name: len(sets) for name, sets in splits.items()} == report.splits
+    assert report.duplicates == 0
+    assert report.members == sum(len(row.members) for sets in splits.values() for row in sets)
+    assert read_card(report.out / "README.md")[1] == tuple(splits)
+    _, plain = made(tmp_path / "plain", **SMALL)
+    assert list(plain) == ["train", "validation", "iid", "unseen_domain", "deeper"]
+    assert not any(member.cue for sets in plain.values() for row in sets for member in row.members)
+
+
+def test_every_written_set_verifies(cued: Data) -> None:
+    for sets in cued[1].values():
+        for row in sets:
+            verify_set(row)
+
+
+def test_answers_and_depths_take_turns(cued: Data) -> None:
+    for name, sets in cued[1].items():
+        counts = Counter(row.answer for row in sets)
+        assert max(counts.values()) - min(counts.values()) <= 1
+        assert {row.depth for row in sets} <= ({4, 5} if name == "deeper" else {1, 2, 3})
+    by_depth = Counter((row.answer, row.depth) for row in cued[1]["train"])
+    assert max(by_depth.values()) - min(by_depth.values()) <= 1
+    assert cued[0].answers == {"True": 10, "False": 10, "Unknown": 10}
+
+
+def test_no_structure_stands_in_two_groups(cued: Data) -> None:
+    groups = {split.name: "test" if split.group == "deeper" else split.group for split in SPLITS}
+    for name, sets in cued[1].items():
+        assert {group_of(row.logic.structure) for row in sets} == {groups[name]}
+    structures = [{row.logic.structure for row in cued[1][name]} for name in ("train", "validation", "iid")]
+    assert not structures[0] & structures[1]
+    assert not structures[0] & structures[2]
+    assert not structures[1] & structures[2]
+
+
+def without_cue(row: IsomerSet, domain: str) -> str:
+    member = next(member for member in row.members if member.domain == domain)
+    formal = dataclasses.replace(member.load_formal(row.set_id), cue=None)
+    return formal.render(row.logic, load_pack(domain))
+
+
+def test_test_splits_show_the_same_problems_in_the_same_words(cued: Data) -> None:
+    splits = cued[1]
+    bare = {row.set_id: row for row in splits["cue_absent"]}
+    for name in ("iid", "cue_reversed"):
+        assert [row.set_id for row in splits[name]] == list(bare)
+        for row in splits[name]:
+            assert row.skeleton == bare[row.set_id].skeleton
+            for member, other in zip(row.members, bare[row.set_id].members, strict=True):
+                assert without_cue(row, member.domain) == other.prompt != member.prompt
+    unseen = ["unseen_domain", "unseen_domain__cue_random", "unseen_domain__cue_reversed"]
+    for name in unseen:
+        assert [row.set_id for row in splits[name]] == list(bare)
+        assert {row.domains for row in splits[name]} == {("finance", "cooking")}
+    assert all(row.skeleton == bare[row.set_id].skeleton for row in splits["unseen_domain"])
+
+
+def test_cues_point_where_the_split_says(cued: Data) -> None:
+    splits = cued[1]
+    for name, sets in splits.items():
+        cues = [(member.cue, row.answer) for row in sets for member in row.members]
+        if name in ("cue_absent", "unseen_domain", "deeper"):
+            assert {cue for cue, _ in cues} == {""}
+        elif name.endswith("reversed"):
+            assert all(cue and cue != answer for cue, answer in cues)
+        else:
+            agreeing = sum(cue == answer for cue, answer in cues) / len(cues)
+            assert agreeing < 0.7 if "random" in name else agreeing > 0.7
+    # The same phrase in each version: only its key words change.
+    for row, other in zip(splits["iid"], splits["cue_reversed"], strict=True):
+        for member, twin in zip(row.members, other.members, strict=True):
+            groups = load_pack(member.domain).cues
+            texts = [json.loads(part.formal)["cue"]["text"] for part in (member, twin)]
+            first, second = ([text in group and group.index(text) for group in groups] for text in texts)
+            assert {place for place in first if place is not False} == {place for place in second if place is not False}
+
+
+def test_equal_seeds_give_equal_data_and_a_small_set_begins_a_large_one(tmp_path: Path) -> None:
+    base = {**SMALL, "validation_sets": 0, "test_sets": 0}
+    _, one = made(tmp_path / "one", **base)
+    _, two = made(tmp_path / "two", **base)
+    _, more = made(tmp_path / "more", **{**base, "sets": 45})
+    _, other = made(tmp_path / "other", **base, seed=1)
+    assert one == two
+    assert more["train"][:30] == one["train"]
+    assert not {row.set_id for row in one["train"]} & {row.set_id for row in other["train"]}
+
+
+@pytest.mark.parametrize("family", ["ordering", "quantity"])
+def test_the_other_families_generate(tmp_path: Path, family: str) -> None:
+    report, splits = made(tmp_path / family, **SMALL, family=family, shortcut={"rate": 0.8, "position": "end"})
+    assert report.duplicates == 0
+    for row in splits["train"]:
+        for member in row.members:
+            assert member.prompt.split("\n")[0].endswith(json.loads(member.formal)["cue"]["text"])
+            if family == "quantity":
+                assert member.cue in ("even", "odd")
+                numbers = Counter(re.findall(r"\d+", member.prompt))
+                assert numbers == Counter(re.findall(r"\d+", row.members[0].prompt))
+    if family == "quantity":
+        assert report.answers == {"even": 15, "odd": 15}
+
+
+def test_a_small_space_is_an_error_that_names_the_knobs(tmp_path: Path) -> None:
+    short = {**SMALL, "options": {"distractors": (0, 0), "answers": ("True", "False")}, "depth": (1, 1)}
+    with pytest.raises(
+        IsodistillError, match=r"too small; raise max_sets_per_skeleton \(now 1\), depth or distractors"
+    ):
+        made(tmp_path / "data", **short)
+    assert not (tmp_path / "data").exists()
+
+
+def test_short_problems_split_by_wording(tmp_path: Path) -> None:
+    short = {
+        **SMALL,
+        "sets": 200,
+        "options": {"distractors": (0, 1), "distractor_kinds": "neutral", "answers": ("True", "False")},
+        "depth": (1, 1),
+        "split_by": "wording",
+        "max_sets_per_skeleton": 100,
+    }
+    report, splits = made(tmp_path / "data", **short)
+    words = [len(member.prompt.split()) for row in splits["train"] for member in row.members]
+    assert sum(words) / len(words) < 36
+    assert report.answers == {"True": 100, "False": 100}
+    assert not any(result.leaks for result in report.probes["train"].values())
+    said: Counter[tuple[str, str]] = Counter()
+    for name in ("train", "validation", "iid"):
+        for row in splits[name]:
+            for member in row.members:
+                formal = json.loads(member.formal)
+                said[member.domain, "; ".join([*sorted(formal["premises"]), formal["question"]])] += 1
+    assert max(said.values()) == 1
+    assert "share structures" in (report.out / "README.md").read_text(encoding="utf-8")
+
+
+def test_data_whose_surface_tells_the_answer_is_refused(tmp_path: Path) -> None:
+    # Two structures per answer: a split by structure leaves patterns of negation that go with one answer.
+    short = {
+        **SMALL,
+        "sets": 200,
+        "options": {"distractors": (0, 0), "negation": False, "answers": ("True", "False")},
+        "depth": (1, 1),
+        "max_sets_per_skeleton": 200,
+        "validation_sets": 0,
+        "test_sets": 0,
+    }
+    with pytest.raises(IsodistillError, match=r"word counts alone predict the answer.*split_by to 'wording'"):
+        made(tmp_path / "data", **short)
+    report, _ = made(tmp_path / "data", **short, audit=False)
+    assert report.probes == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"domains": ["law", "sports"]}, "no domain pack 'sports'"),
+        ({"domains": ["law", "law"]}, "no pack twice"),
+        ({"domains": ["finance"]}, "no pack twice"),
+        ({"family": "riddles"}, "no problem family"),
+        ({"options": {"depth": 3}}, "options of family 'deduction', depth"),
+        ({"depth": (0, 2)}, "depth: depths must be"),
+        ({"depth": (1, 3), "deeper": (3, 4)}, "deeper must begin above depth"),
+        ({"sets": 0}, "sets"),
+        ({"set": 10}, "set: "),
+        ({"shortcut": {"rate": {"law": 0.9}}}, "no rate for the domain 'math'"),
+        ({"shortcut": {"rate": 2}}, "probability"),
+    ],
+)
+def test_wrong_configs_are_errors_before_any_work(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(IsodistillError, match=told):
+        make_config(**values)
+
+
+def test_progress_is_reported(tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    config = make_config(sets=3, validation_sets=0, test_sets=2, domains=("law",), unseen_domains=())
+    generate(config, tmp_path / "data", progress=lambda *call: calls.append(call))
+    assert calls == [
+        *(("train", done, 3) for done in (1, 2, 3)),
+        *(("test", done, 2) for done in (1, 2)),
+        *(("deeper", done, 2) for done in (1, 2)),
+    ]
