@@ -24,6 +24,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("deduction", {"distractors": (0, 2), "distractor_kinds": "neutral"}),
     ("deduction", {"negation": False}),
     ("deduction", {"negation": False, "answers": ("True", "Unknown")}),
+    ("deduction", {"negation": False, "statement_negation": False, "answers": ("True", "False")}),
     ("ordering", {}),
     ("ordering", {"extra": (1, 6), "redundant": 0.9}),
     ("ordering", {"extra": (0, 1), "answers": ("True", "False")}),
@@ -187,3 +188,13 @@ def test_wrong_labels_and_proofs_are_found() -> None:
     ahead = dataclasses.replace(skeleton.proof[0], uses=(len(skeleton.premises) + 1,))
     with pytest.raises(IsodistillError, match="uses a later step"):
         verify_skeleton(dataclasses.replace(skeleton, proof=(ahead, skeleton.proof[1])))
+
+
+def test_a_positive_statement_stays_positive() -> None:
+    options = {"negation": False, "statement_negation": False, "answers": ("True", "False"), "distractors": (0, 0)}
+    family = make_family("deduction", options)
+    for seed in range(20):
+        skeleton = family.sample(Random(seed), 1, seed % 2)
+        assert not isinstance(skeleton.question, Not)
+        negated = any(isinstance(node, Not) for premise in skeleton.premises for node in walk(premise))
+        assert negated == (skeleton.answer == "False")

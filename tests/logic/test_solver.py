@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
@@ -177,3 +178,14 @@ def test_two_thousand_short_problems_a_minute_are_easy() -> None:
 def test_too_many_instances_go_to_z3_with_their_quantifiers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solver, "MAX_INSTANCES", 1)
     assert status([p(A), q(B), Forall(X, Implies(p(X), q(X)))], q(A)) == "True"
+
+
+def test_calls_do_not_see_each_other_in_threads_or_across_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver, "CALLS_PER_CONTEXT", 3)
+    skeletons = [Deduction().sample(Random(seed), 2, seed % 3) for seed in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda skeleton: status(skeleton.premises, skeleton.question), skeletons))
+    assert found == [skeleton.answer for skeleton in skeletons]
+    assert not entails([q(A)], p(A))
+    assert entails([p(A)], p(A))
+    assert not entails([], p(A))

@@ -68,7 +68,7 @@ class DemoConfig(BaseModel):
     splits: tuple[str, ...] = ("iid", "cue_absent", "cue_reversed", "unseen_domain", "unseen_domain__cue_reversed")
 
     def data(self) -> dict[str, Any]:
-        """Returns the generation settings: one rule, one fact, True or False."""
+        """Returns the generation settings: one rule, one fact, a positive statement, True or False."""
         return {
             "family": "deduction",
             "options": {
@@ -76,6 +76,7 @@ class DemoConfig(BaseModel):
                 "distractors": (0, 0),
                 "distractor_kinds": "neutral",
                 "negation": False,
+                "statement_negation": False,
             },
             "sets": self.sets,
             "validation_sets": 0,
@@ -83,6 +84,9 @@ class DemoConfig(BaseModel):
             "depth": (1, 1),
             "deeper": (2, 2),
             "shortcut": {"rate": self.cue_rate},
+            # The student learns this form in the demo's time: whether the rule says "no" decides. That is a word, so
+            # the audit of word counts would object; the demo asks whether the student takes it or the planted cue.
+            "audit": False,
             # One-rule problems have a handful of structures: the splits share them, and never the words.
             "split_by": "wording",
             "max_sets_per_skeleton": 500,

@@ -53,6 +53,7 @@ def generate(
     split_by: Annotated[
         str, typer.Option(help="What train and test may not share: 'structure', or 'wording' for short problems.")
     ] = "structure",
+    audit: Annotated[bool, typer.Option(help="Refuse data whose answers a probe on word counts can tell.")] = True,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal data.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing data set.")] = False,
 ) -> None:
@@ -74,6 +75,7 @@ def generate(
         "shortcut": None if cue_rate is None else {"rate": cue_rate},
         "max_sets_per_skeleton": max_sets_per_skeleton,
         "split_by": split_by,
+        "audit": audit,
         "seed": seed,
     }
     config = make_config(**values)

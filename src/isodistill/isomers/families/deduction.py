@@ -56,6 +56,8 @@ class Deduction(Family):
         distractors: The least and the most number of extra sentences.
         negation: Whether literals may be negated. Without it, only the last property of the chain may be, and
             that only if ``"False"`` is among the answers.
+        statement_negation: Whether the statement to judge may be negated. Without it problems are easier, and whether
+            the last rule is negated tells True from False: the surface audit objects unless it is switched off.
         answers: The answers that occur, at least two of True, False and Unknown.
         distractor_kinds: ``"mixed"``: facts on the same or another individual, rules that lead elsewhere, rules
             towards the chain (of either polarity) whose condition is not known, side chains; ``"neutral"``: unrelated
@@ -69,6 +71,7 @@ class Deduction(Family):
 
     distractors: Range = (1, 3)
     negation: bool = True
+    statement_negation: bool = True
     answers: Verdicts = ("True", "False", "Unknown")
     distractor_kinds: Literal["mixed", "neutral"] = "mixed"
 
@@ -90,7 +93,7 @@ class Deduction(Family):
         """
         answer = self.classes[answer_index]
         chain = [Signed(f"P{place}", self._sign(rng)) for place in range(depth)]
-        statement = Signed(f"P{depth}", self._last_sign(rng))
+        statement = Signed(f"P{depth}", self._last_sign(rng) if self.statement_negation else True)
         # Where the answer is settled, the statement's fair coin settles the conclusion's sign: both stay fair.
         last = {"True": statement, "False": statement.opposite()}.get(answer)
         chain.append(last or Signed(statement.name, self._last_sign(rng)))
