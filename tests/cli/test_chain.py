@@ -72,11 +72,12 @@ def test_chain(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     config = tmp_path / "iga.yaml"
     options = {"data": str(workspace / "traces"), "student": str(workspace / "student"), "method": "iga", "tau": 3.0}
     config.write_text(yaml.safe_dump({**options, "output_dir": str(tmp_path / "iga"), "logging_steps": 1}))
-    assert isodistill(monkeypatch, "train", config, "--tau", "0.5", *TRAIN_FLAGS) == 0
+    assert isodistill(monkeypatch, "train", config, "--tau", "0.5", "--optim", "tensor_adamw", *TRAIN_FLAGS) == 0
     record = json.loads((tmp_path / "iga" / RUN_FILE).read_text())
     assert record["settings"]["tau"] == 0.5  # the flag won over the file
     assert record["domains"] == ["law", "math", "medicine", "science"]
     assert record["tokens"] > 0
+    assert record["settings"]["optim"] == "tensor_adamw"
     erm = ("--data", workspace / "traces", "--student", workspace / "student", "--output_dir", tmp_path / "erm")
     assert isodistill(monkeypatch, "train", "--method", "erm", *erm, *TRAIN_FLAGS) == 0
     for run_name in ("iga", "erm"):

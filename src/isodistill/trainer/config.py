@@ -53,6 +53,11 @@ class IsomerConfig(SFTConfig):
     system_prompt: str | None = field(
         default=None, metadata={"help": "System message before each problem. Default: the chat template's own."}
     )
+    # A plain string, so that the command line accepts our own name beside those of transformers.
+    optim: str = field(
+        default=str(getattr(SFTConfig.optim, "value", SFTConfig.optim)),
+        metadata={"help": "Optimizer: any of transformers', or 'tensor_adamw' (one second moment for each tensor)."},
+    )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Train in bf16 autocast. Default: on where an accelerator supports it."}
     )
