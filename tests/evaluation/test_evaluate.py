@@ -14,9 +14,9 @@ from isodistill.errors import IsodistillError
 from isodistill.evaluation import metrics
 from isodistill.evaluation.compare import is_ood_split, ood_accuracy, paired_difference
 from isodistill.evaluation.evaluate import evaluate, follows_cue
-from isodistill.evaluation.files import write_text_atomically
 from isodistill.evaluation.items import EvalItem
 from isodistill.evaluation.results import Evaluation, EvaluationConfig
+from isodistill.files import write_text_atomically
 
 
 @pytest.fixture

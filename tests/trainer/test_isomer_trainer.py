@@ -180,6 +180,20 @@ def test_diagnostics_reach_the_log(tmp_path: Path) -> None:
     assert 0 < row["conflict/model.layers.1.mlp.up_proj"] < 1
 
 
+@pytest.mark.parametrize("bar", [True, False])
+def test_the_terminal_is_spared_the_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str], bar: bool) -> None:
+    train(tmp_path, tau=0.5, max_steps=2, disable_tqdm=not bar)
+    captured = capsys.readouterr()
+    shown = captured.out + captured.err
+    assert "mean_mask" in shown
+    assert "conflict/" not in shown
+
+
+def test_a_run_that_moves_nothing_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(IsodistillError, match="no adapter weight moved"):
+        train(tmp_path, tau=1e6, mask_space="weight", optim="sgd", weight_decay=0.0)
+
+
 def test_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
     trainer = train(tmp_path / "run", max_steps=3, learning_rate=1e-2)
     make_model().save_pretrained(tmp_path / "base")

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from isodistill.cli.progress import bars, console
 from isodistill.errors import IsodistillError
 from isodistill.evaluation import EvaluationConfig, evaluate
-from isodistill.evaluation.files import write_text_atomically
+from isodistill.files import check_writable, write_text_atomically
 from isodistill.isomers.config import make_config
 from isodistill.isomers.generate import generate
 from isodistill.isomers.store import read_split
@@ -29,7 +29,6 @@ from isodistill.students import load_adapter, load_student
 from isodistill.teachers import make_teacher
 from isodistill.teachers.distil import distil
 from isodistill.trainer import IsomerConfig, TrainJob, run_training
-from isodistill.trainer.run import check_writable
 
 
 class DemoConfig(BaseModel):
@@ -208,7 +207,7 @@ def _evaluate(folder: Path, method: str, traces: Path, config: DemoConfig) -> No
     )
     with bars(f"evaluate {method}: ") as progress:
         result = evaluate(model, tokenizer, traces, options, progress, student=config.student, adapter=method)
-    write_text_atomically(folder / EVALUATION_FILE, result.model_dump_json(indent=1) + "\n")
+    result.save(folder / EVALUATION_FILE)
     del model
     gc.collect()
 

@@ -44,9 +44,8 @@ def evaluate_adapter(
         out = adapter / EVALUATION_FILE
 
     from isodistill.evaluation import EvaluationConfig, evaluate, list_splits
-    from isodistill.evaluation.files import write_text_atomically
+    from isodistill.files import check_writable
     from isodistill.students import load_adapter, load_student
-    from isodistill.trainer.run import check_writable
 
     try:
         config = EvaluationConfig(**options)
@@ -67,7 +66,7 @@ def evaluate_adapter(
             model, tokenizer, data, config, progress, student=student, adapter=None if adapter is None else str(adapter)
         )
     if out is not None:
-        write_text_atomically(out, result.model_dump_json(indent=1) + "\n")
+        result.save(out)
     for name, split_result in result.splits.items():
         a = split_result.accuracy
         consistency = "-" if split_result.lcs_centred is None else f"{split_result.lcs_centred.value:.3f}"

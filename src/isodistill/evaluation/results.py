@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isodistill.errors import IsodistillError
 from isodistill.evaluation.bootstrap import Estimate
-from isodistill.evaluation.files import write_text_atomically
+from isodistill.files import write_text_atomically
 
 
 class _Model(BaseModel):

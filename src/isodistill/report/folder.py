@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from isodistill.errors import IsodistillError
 from isodistill.evaluation.results import Evaluation
 from isodistill.report.runs import RunSummary
@@ -27,12 +25,9 @@ def summarise_run(folder: Path, name: str | None = None) -> RunSummary:
     """
     record = RunRecord.load(folder)
     file = folder / EVALUATION_FILE
-    try:
-        evaluation = Evaluation.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError:
-        raise IsodistillError(f"{file} is missing: run `isodistill evaluate --adapter {folder} --data DIR`") from None
-    except ValidationError as error:
-        raise IsodistillError(f"{file} is damaged: {error.errors()[0]['msg']}; evaluate again") from None
+    if not file.is_file():
+        raise IsodistillError(f"{file} is missing: run `isodistill evaluate --adapter {folder} --data DIR`")
+    evaluation = Evaluation.load(file)
     return RunSummary(
         name=name or folder.resolve().name,
         method=record.method,

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from isodistill.evaluation.files import write_text_atomically
+from isodistill.files import write_text_atomically
 from isodistill.report import charts, tables
 from isodistill.report.drawing import Chart
 from isodistill.report.example import pick_example

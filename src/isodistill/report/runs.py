@@ -10,9 +10,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isodistill.errors import IsodistillError
-from isodistill.evaluation.files import write_text_atomically
 from isodistill.evaluation.items import split_sort_key
 from isodistill.evaluation.results import Evaluation
+from isodistill.files import write_text_atomically
 
 
 class RunSummary(BaseModel):

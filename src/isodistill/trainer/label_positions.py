@@ -15,7 +15,7 @@ def label_positions_only(model: nn.Module, inputs: dict[str, Any]) -> Iterator[d
     """Lets the head see only the hidden states that predict a label.
 
     TRL's fused head does so itself where it runs Triton kernels; on a CPU it multiplies every position, prompts
-    included, with the vocabulary: a third of the step for a small student. The model's backbone gets a forward hook
+    included, with the vocabulary, which costs a small student dearly. The model's backbone gets a forward hook
     for the duration of the block that keeps the N positions with a label, and the labels are passed as
     ``shift_labels``, a public argument of the fused head. The loss is the same up to round-off.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -15,6 +14,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
 from isodistill.errors import IsodistillError
+from isodistill.files import check_writable, write_text_atomically
 from isodistill.runs import RUN_FILE, RunRecord
 from isodistill.students import load_adapter, load_student
 from isodistill.trainer.config import IsomerConfig
@@ -104,31 +104,6 @@ def load_training_split(data: str, split: str) -> Dataset:
         raise IsodistillError(f"split {split!r} of data set {data} cannot be loaded: {first_line}") from None
 
 
-def check_writable(folder: str | Path) -> Path:
-    """Makes sure, before any work, that a folder can be written.
-
-    Args:
-        folder: The output folder; it is made if it does not exist.
-
-    Returns:
-        The folder.
-
-    Raises:
-        IsodistillError: if it cannot be made or written to.
-    """
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise IsodistillError(
-            f"output folder {path} cannot be written ({error.strerror}): choose another one"
-        ) from None
-    return path
-
-
 def run_training(
     job: TrainJob,
     config: IsomerConfig,
@@ -181,9 +156,7 @@ def run_training(
         tokens=int(max((row.get("num_tokens", 0) for row in history), default=0)),
         log_history=[{k: v for k, v in row.items() if not k.startswith("conflict/")} for row in history],
     )
-    temporary = out / f".{RUN_FILE}.part"
-    temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    temporary.replace(out / RUN_FILE)
+    write_text_atomically(out / RUN_FILE, record.model_dump_json(indent=1) + "\n")
     return record, adapted
 
 

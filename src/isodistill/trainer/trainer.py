@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -113,6 +113,9 @@ class IsomerTrainer(SFTTrainer):
             **args.method_options(),
         )
         self.add_callback(_WeightsMoved())
+        for usual, terse in ((ProgressCallback, _TerseProgress), (PrinterCallback, _TersePrinter)):
+            if self.pop_callback(usual) is not None:
+                self.add_callback(terse)
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
@@ -267,6 +270,30 @@ def _step_of(line: str) -> int:
         return 2**63
 
 
+def _without_conflict(logs: dict[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (logs or {}).items() if not name.startswith("conflict/")}
+
+
+class _TerseProgress(ProgressCallback):
+    """Keeps the layers' conflict, some two hundred numbers a step, off the terminal; trackers still log it."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Shows the other numbers."""
+        super().on_log(args, state, control, logs=_without_conflict(logs), **kwargs)
+
+
+class _TersePrinter(PrinterCallback):
+    """The same for runs without a progress bar."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Prints the other numbers."""
+        super().on_log(args, state, control, logs=_without_conflict(logs), **kwargs)
+
+
+_NO_MOVEMENT = torch.finfo(torch.float32).eps ** 2
+"""The largest change of a weight that counts as none."""
+
+
 class _WeightsMoved(TrainerCallback):
     """Checks after the first step with a learning rate that the adapter has moved at all."""
 
@@ -285,7 +312,8 @@ class _WeightsMoved(TrainerCallback):
         if self._before is None:
             return
         after = (p for p in kwargs["model"].parameters() if p.requires_grad)
-        moved = any(not torch.equal(old, new) for old, new in zip(self._before, after, strict=True))
+        # B starts at zero, where even a gradient that the mask wiped out leaves a denormal trace: that is no movement.
+        moved = any(bool((new - old).abs().max() > _NO_MOVEMENT) for old, new in zip(self._before, after, strict=True))
         self._before, self._done = None, True
         if not moved:
             raise IsodistillError(

@@ -1,10 +1,12 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files: checked before the work, and never half of one."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+
+from isodistill.errors import IsodistillError
 
 
 def write_text_atomically(path: Path, text: str) -> Path:
@@ -31,4 +33,29 @@ def write_text_atomically(path: Path, text: str) -> Path:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return path
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Makes sure, before any work, that a folder can be written.
+
+    Args:
+        folder: The output folder; it is made if it does not exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        IsodistillError: if it cannot be made or written to.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise IsodistillError(
+            f"output folder {path} cannot be written ({error.strerror}): choose another one"
+        ) from None
     return path
