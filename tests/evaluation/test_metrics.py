@@ -40,10 +40,10 @@ def test_accuracy_by_hand() -> None:
     assert metrics.accuracy(correct) == 0.75
     assert math.isnan(metrics.accuracy([]))
     assert metrics.grouped_accuracy(correct, domains) == {"law": 0.5, "medicine": 1.0}
-    assert metrics.worst_domain_accuracy(correct, domains) == ("law", 0.5)
-    assert metrics.worst_domain_accuracy([True, True], ["z", "a"]) == ("a", 1.0)
+    assert metrics.worst_group_accuracy(correct, domains) == ("law", 0.5)
+    assert metrics.worst_group_accuracy([True, True], ["z", "a"]) == ("a", 1.0)
     with pytest.raises(ValueError, match="at least one item"):
-        metrics.worst_domain_accuracy([], [])
+        metrics.worst_group_accuracy([], [])
 
 
 def test_balanced_accuracy_gives_a_constant_answer_its_due() -> None:

@@ -8,6 +8,7 @@ from gradient_helpers import backward, factor_gradients, make_batch, tiny_llama
 from safetensors.torch import load, save
 
 from isodistill.aligner import GradientAligner
+from isodistill.errors import IsodistillError
 
 CASES = {
     "factor": {"mask_space": "factor", "mask_stage": "gradient"},
@@ -59,9 +60,10 @@ def test_uninterrupted_run_equals_resumed_run(case):
     expected = factor_gradients(model)
     straight.close()
     found = []
-    for loaded in (state, {}):
+    for loaded in (state, None):
         fresh = GradientAligner(model, **options)
-        fresh.load_state_dict(loaded)
+        if loaded is not None:
+            fresh.load_state_dict(loaded)
         model.zero_grad()
         backward(fresh, model, make_batch(seed=2))
         fresh.step()
@@ -76,5 +78,7 @@ def test_state_without_running_averages_is_empty():
     aligner = GradientAligner(model, statistics_decay=0.0, mask_stage="gradient")
     backward(aligner, model, make_batch())
     aligner.step()
-    assert aligner.state_dict() == {}
-    assert GradientAligner(model, "erm").state_dict() == {}
+    assert aligner.state_dict().keys() == {"step"}
+    assert GradientAligner(model, "erm").state_dict().keys() == {"step"}
+    with pytest.raises(IsodistillError, match="no step count"):
+        aligner.load_state_dict({})

@@ -1,43 +1,269 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from isodistill.cli.main import app
 from isodistill.errors import IsodistillError
-from isodistill.isomers import IsomerSet, generate, make_config, read_split
-from isodistill.isomers.audit import surface_probe, wilson_interval
+from isodistill.isomers import IsomerSet, generate, make_config, read_split, store
+from isodistill.isomers.audit import audit_dataset, length_gap
+from isodistill.isomers.card import read_card
+from isodistill.isomers.compare import compare_members
+from isodistill.isomers.probes import fold_scores, ngram_counts, surface_probe, wilson_interval, word_counts
+
+Rows = list[dict[str, Any]]
 
 
-def rows(out: Path, **values: object) -> list[IsomerSet]:
-    config = make_config(sets=400, validation_sets=0, test_sets=0, domains=("law", "math"), unseen_domains=(), **values)
-    generate(config, out)
-    return read_split(out, "train")
+def made(out: Path, **values: object) -> Path:
+    sizes = {"sets": 150, "validation_sets": 0, "test_sets": 0, "domains": ("law", "math"), "unseen_domains": ()}
+    generate(make_config(**{**sizes, **values}), out)
+    return out
 
 
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> list[IsomerSet]:
-    return rows(tmp_path_factory.mktemp("audit") / "honest")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("audit") / "honest")
 
 
-def test_honest_data_tells_nothing_and_a_shortcut_tells_all(honest: list[IsomerSet], tmp_path: Path) -> None:
-    cued = rows(tmp_path / "cued", shortcut={"rate": {"law": 0.9, "math": 1 / 3}})
+@pytest.fixture(scope="module")
+def cued(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("audit") / "cued", shortcut={"rate": {"law": 0.9, "math": 1 / 3}})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("audit") / "small", sets=20, test_sets=4, family="statute")
+
+
+@pytest.fixture
+def small_copy(small: Path, tmp_path: Path) -> Path:
+    shutil.copytree(small, tmp_path / "small")
+    return tmp_path / "small"
+
+
+@pytest.fixture
+def copy(honest: Path, tmp_path: Path) -> Path:
+    shutil.copytree(honest, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def plant(data: Path, change: Callable[[Rows], None], split: str = "train") -> None:
+    path = data / "data" / f"{split}.parquet"
+    rows = pq.read_table(path).to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=store.SCHEMA), path)
+
+
+def test_honest_data_tells_nothing_and_a_shortcut_tells_all(honest: Path, cued: Path) -> None:
+    bare = read_split(honest, "train")
     for domain in ("law", "math"):
-        assert not surface_probe(honest, domain).beats_chance
-    law, math_ = surface_probe(cued, "law"), surface_probe(cued, "math")
+        assert not surface_probe(bare, domain).leaks
+    shown = read_split(cued, "train")
+    law, math_ = surface_probe(shown, "law"), surface_probe(shown, "math")
     assert law.leaks
     assert law.accuracy > 0.7
     assert not math_.leaks
-    assert law.texts == 400
-    assert math.isclose(law.chance, 134 / 400)
+    assert law.texts == 150
+    assert math.isclose(law.chance, 50 / 150)
 
 
-def test_too_few_texts_are_an_error(honest: list[IsomerSet]) -> None:
+def test_an_honest_data_set_passes(honest: Path) -> None:
+    report = audit_dataset(honest)
+    assert report.claimed
+    assert report.faults == []
+    assert report.verified == 150
+    assert [(surface.split, surface.domain) for surface in report.surfaces] == [("train", "law"), ("train", "math")]
+    info, _ = read_card(honest / "README.md")
+    assert info is not None
+    measured = [(row.split, row.domain, row.words[0]) for row in info.audit]
+    assert measured == [
+        (surface.split, surface.domain, round(surface.words.accuracy, 4))
+        for surface in report.surfaces
+        if surface.words
+    ]
+    card = (honest / "README.md").read_text(encoding="utf-8")
+    assert "| train | law | 150 | 33.3% |" in card
+    assert "CC0 1.0. Seed: 0." in card
+    assert "| law | Law: 64 individuals, 66 predicates" in card
+
+
+def test_a_planted_cue_is_no_fault_and_is_shown(cued: Path) -> None:
+    report = audit_dataset(cued, verify=False)
+    assert report.faults == []
+    train = {surface.domain: surface for surface in report.surfaces if surface.split == "train"}
+    assert train["law"].with_cue is not None
+    assert train["law"].with_cue.leaks
+    assert train["law"].words is not None
+    assert not train["law"].words.leaks
+
+
+def leak_a_word(rows: Rows) -> None:
+    for row in rows:
+        if row["answer"] == "True":
+            member = row["members"][0]
+            member["prompt"] = member["prompt"].replace(" is ", " certainly is ", 1)
+
+
+def leak_an_order(rows: Rows) -> None:
+    """The same words for every answer, in another order: single words tell nothing."""
+    for row in rows:
+        phrase = "of late and early" if row["answer"] == "True" else "of early and late"
+        for member in row["members"]:
+            member["prompt"] = member["prompt"].replace(".", f" {phrase}.", 1)
+
+
+def lengthen_true(rows: Rows) -> None:
+    for number, row in enumerate(rows):
+        if row["answer"] == "True":
+            for member in row["members"]:
+                filler = " ".join(f"w{number}x{place}" for place in range(14))
+                member["prompt"] = member["prompt"].replace(".", f" {filler}.", 1)
+
+
+def swap_a_label(rows: Rows) -> None:
+    rows[5]["answer"] = next(choice for choice in rows[5]["choices"] if choice != rows[5]["answer"])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (leak_a_word, "Split train, domain law: words alone predict the answer"),
+        (leak_an_order, "runs of words alone predict the answer"),
+        (lengthen_true, "texts with the answer True are"),
+    ],
+)
+def test_planted_leaks_are_found(copy: Path, change: Callable[[Rows], None], told: str) -> None:
+    plant(copy, change)
+    faults = audit_dataset(copy, verify=False).faults
+    assert any(told in fault for fault in faults), faults[:3]
+
+
+@pytest.mark.parametrize(("change", "told"), [(swap_a_label, "rule record"), (leak_a_word, "rule replay")])
+def test_sets_that_do_not_verify_are_found(small_copy: Path, change: Callable[[Rows], None], told: str) -> None:
+    assert audit_dataset(small_copy).faults == []
+    plant(small_copy, change)
+    faults = audit_dataset(small_copy).faults
+    assert faults
+    assert all(told in fault for fault in faults)
+
+
+def test_repeated_skeletons_and_texts_across_splits_are_found(small_copy: Path) -> None:
+    rows = pq.read_table(small_copy / "data" / "train.parquet").to_pylist()
+    stray = {**rows[7], "set_id": "stray"}
+    for member in stray["members"]:
+        # One sentence of many is new: the structure is not, and most sentences are the same.
+        member["prompt"] = f"Another {member['prompt']}"
+    plant(small_copy, lambda found: found.append(stray), "iid")
+    report = audit_dataset(small_copy, verify=False)
+    told = f"Set stray of split iid has the structure of set {rows[7]['set_id']} of split train"
+    assert any(told in fault for fault in report.faults)
+    assert any("Set stray of split iid shares" in line for line in report.near_duplicates)
+    plant(small_copy, lambda found: found.append({**rows[8], "set_id": "again"}), "deeper")
+    assert any("has the law text of set" in fault for fault in audit_dataset(small_copy, verify=False).faults)
+
+
+def test_unbalanced_answers_are_found(copy: Path) -> None:
+    plant(
+        copy, lambda rows: rows.__setitem__(slice(None), [row for row in rows if row["answer"] != "False"] + rows[:30])
+    )
+    faults = audit_dataset(copy, verify=False).faults
+    assert any("Split train: " in fault and "balance them" in fault for fault in faults)
+
+
+def test_data_that_claims_nothing_is_measured_and_not_blamed(copy: Path) -> None:
+    plant(copy, leak_a_word)
+    (copy / "README.md").unlink()
+    report = audit_dataset(copy, verify=False)
+    assert not report.claimed
+    assert report.faults == []
+    assert any(surface.words and surface.words.leaks for surface in report.surfaces)
+
+
+def test_the_command_prints_tables_and_exits_1(honest: Path, copy: Path) -> None:
+    good = CliRunner().invoke(app, ["audit", str(honest), "--no-verify"])
+    assert good.exit_code == 0
+    assert "0 faults; the data set claims to be free of shortcuts" in good.output
+    plant(copy, leak_a_word)
+    bad = CliRunner().invoke(app, ["audit", str(copy), "--no-verify"])
+    assert bad.exit_code == 1
+    assert "fault: Split train, domain law: words alone" in bad.output
+
+
+def test_show_puts_members_side_by_side_and_marks_differences(small_copy: Path) -> None:
+    row = read_split(small_copy, "train")[0]
+    assert not any(cell.error for line in compare_members(row) for cell in line.cells)
+    good = CliRunner().invoke(app, ["show", str(small_copy), "--set", row.set_id])
+    assert good.exit_code == 0
+    assert "the members differ by their words alone" in good.output
+
+    def damage(rows: Rows) -> None:
+        member = rows[0]["members"][1]
+        premises, question, choices = member["prompt"].split("\n")
+        first, _, rest = premises.partition(". ")
+        member["prompt"] = f"{rest} {first}.\n{question}\n{choices}"
+        member = rows[1]["members"][0]
+        member["prompt"] = member["prompt"].replace(". ", ". It was [bold]so[/bold]. ", 1)
+        member = rows[2]["members"][0]
+        member["prompt"] = member["prompt"].partition(". ")[2]
+
+    plant(small_copy, damage)
+    errors = []
+    for changed in read_split(small_copy, "train")[:3]:
+        errors.append(Counter(cell.error for line in compare_members(changed) for cell in line.cells if cell.error))
+        bad = CliRunner().invoke(app, ["show", str(small_copy), "--set", changed.set_id])
+        assert bad.exit_code == 1
+        assert "differences in structure" in bad.output
+    assert all(error.startswith("says ") and " instead of " in error for error in errors[0])
+    assert any("'It was [bold]so[/bold]' has 0 readings" in error for error in errors[1])
+    assert "missing" in errors[2]
+    missing = CliRunner().invoke(app, ["show", str(small_copy), "--set", "nobody"])
+    assert isinstance(missing.exception, IsodistillError)
+
+
+def test_the_dual_and_the_primal_probe_agree() -> None:
+    rng = np.random.default_rng(0)
+    scaled = rng.standard_normal((60, 40)).astype(np.float32)
+    targets = np.eye(3)[rng.integers(0, 3, 60)]
+    fold = rng.permutation(60) % 5
+    # Columns of zeros change nothing but the number of features, and so the way of solving.
+    wide = np.concatenate([scaled, np.zeros((60, 40), dtype=np.float32)], axis=1)
+    narrow_scores, wide_scores = (fold_scores(features, targets, fold, 5, 2.0) for features in (scaled, wide))
+    for (one, test), (other, _) in zip(narrow_scores, wide_scores, strict=True):
+        assert np.allclose(one, other, atol=1e-4)
+        mean = targets[~test].mean(axis=0)
+        left = scaled[~test].astype(np.float64)
+        weights = np.linalg.solve(left.T @ left + 2.0 * np.eye(40), left.T @ (targets[~test] - mean))
+        assert np.allclose(one, scaled[test] @ weights + mean, atol=1e-4)
+
+
+def test_runs_of_words_are_counted_where_they_are_common() -> None:
+    assert ngram_counts(["a b c", "a b c", "a b d", "a b c"]).shape == (4, 6)
+    assert word_counts(["Is it? It is.", "no"]).tolist() == [[2, 2, 0], [0, 0, 1]]
+
+
+def test_too_few_texts_are_an_error(honest: Path) -> None:
+    rows: list[IsomerSet] = read_split(honest, "train")
     with pytest.raises(IsodistillError, match="at least 50 texts of the domain 'law', there are 20"):
-        surface_probe(honest[:20], "law")
+        surface_probe(rows[:20], "law")
     with pytest.raises(IsodistillError, match="domain 'science', there are 0"):
-        surface_probe(honest, "science")
+        surface_probe(rows, "science")
+
+
+def test_lengths_are_compared_by_answer() -> None:
+    gap = length_gap(["a b c", "a b d", "a b", "a b"], ["True", "True", "False", "False"])
+    assert gap is not None
+    assert (abs(gap.words), abs(gap.z)) == (1.0, math.inf)
+    assert length_gap(["a", "b", "c"], ["True", "True", "True"]) is None
 
 
 def test_the_interval_is_wilsons() -> None:

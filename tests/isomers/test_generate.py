@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers import IsomerSet, available_splits, generate, make_config, read_split, verify_set
 from isodistill.isomers.card import read_card
+from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.generate import GenerationReport
-from isodistill.isomers.packs import load_pack
+from isodistill.isomers.packs import available_packs, load_pack
 from isodistill.isomers.splits import SPLITS, group_of
 
 SMALL = {"sets": 30, "validation_sets": 6, "test_sets": 12, "domains": ["law", "math", "medicine"]}
@@ -121,19 +124,49 @@ def test_equal_seeds_give_equal_data_and_a_small_set_begins_a_large_one(tmp_path
     assert not {row.set_id for row in one["train"]} & {row.set_id for row in other["train"]}
 
 
-@pytest.mark.parametrize("family", ["ordering", "quantity"])
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"deduction"}))
 def test_the_other_families_generate(tmp_path: Path, family: str) -> None:
-    report, splits = made(tmp_path / family, **SMALL, family=family, shortcut={"rate": 0.8, "position": "end"})
+    small = {**SMALL, "sets": 12, "test_sets": 4, "validation_sets": 0, "domains": ["law", "math"]}
+    report, splits = made(tmp_path / family, **small, family=family, shortcut={"rate": 0.8, "position": "end"})
     assert report.duplicates == 0
     for row in splits["train"]:
         for member in row.members:
             assert member.prompt.split("\n")[0].endswith(json.loads(member.formal)["cue"]["text"])
-            if family == "quantity":
+            if not row.choices:
                 assert member.cue in ("even", "odd")
                 numbers = Counter(re.findall(r"\d+", member.prompt))
                 assert numbers == Counter(re.findall(r"\d+", row.members[0].prompt))
-    if family == "quantity":
-        assert report.answers == {"even": 15, "odd": 15}
+    if family in ("quantity", "counting"):
+        assert report.answers == {"even": 6, "odd": 6}
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    family=st.sampled_from(sorted(FAMILIES)),
+    domains=st.lists(st.sampled_from([*available_packs(), "nonce:1", "nonce:77"]), min_size=2, max_size=3, unique=True),
+    depth=st.integers(1, 4),
+    rate=st.none() | st.floats(0, 1),
+)
+def test_any_seed_family_pack_and_depth_give_a_set_that_verifies(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, family: str, domains: list[str], depth: int, rate: float | None
+) -> None:
+    _, splits = made(
+        tmp_path_factory.mktemp("any") / "data",
+        seed=seed,
+        family=family,
+        domains=domains,
+        unseen_domains=(),
+        depth=(depth, depth),
+        shortcut=None if rate is None else {"rate": rate},
+        sets=2,
+        validation_sets=0,
+        test_sets=0,
+    )
+    assert len(splits["train"]) == 2
+    for row in splits["train"]:
+        verify_set(row)
+        assert row.domains == tuple(domains)
 
 
 def test_a_small_space_is_an_error_that_names_the_knobs(tmp_path: Path) -> None:
@@ -148,7 +181,8 @@ def test_a_small_space_is_an_error_that_names_the_knobs(tmp_path: Path) -> None:
 def test_short_problems_split_by_wording(tmp_path: Path) -> None:
     short = {
         **SMALL,
-        "sets": 200,
+        "domains": ["law", "math"],
+        "sets": 150,
         "options": {"distractors": (0, 1), "distractor_kinds": "neutral", "answers": ("True", "False")},
         "depth": (1, 1),
         "split_by": "wording",
@@ -157,7 +191,7 @@ def test_short_problems_split_by_wording(tmp_path: Path) -> None:
     report, splits = made(tmp_path / "data", **short)
     words = [len(member.prompt.split()) for row in splits["train"] for member in row.members]
     assert sum(words) / len(words) < 36
-    assert report.answers == {"True": 100, "False": 100}
+    assert report.answers == {"True": 75, "False": 75}
     assert not any(result.leaks for result in report.probes["train"].values())
     said: Counter[tuple[str, str]] = Counter()
     for name in ("train", "validation", "iid"):
@@ -173,6 +207,8 @@ def test_data_whose_surface_tells_the_answer_is_refused(tmp_path: Path) -> None:
     # Two structures per answer: a split by structure leaves patterns of negation that go with one answer.
     short = {
         **SMALL,
+        "domains": ["law"],
+        "unseen_domains": (),
         "sets": 200,
         "options": {"distractors": (0, 0), "negation": False, "answers": ("True", "False")},
         "depth": (1, 1),

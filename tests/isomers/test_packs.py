@@ -2,18 +2,13 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 import yaml
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.packs import TRAINING_PACKS, UNSEEN_PACKS, Pack, available_packs, load_pack, read_pack, word_id
-from isodistill.isomers.parse import parse_prompt
-from isodistill.isomers.render import sentence
-from isodistill.isomers.statements import STATEMENT_KINDS
-from isodistill.logic.formula import rename
+from isodistill.isomers.packs import TRAINING_PACKS, UNSEEN_PACKS, Pack, available_packs, load_pack, read_pack
 
 PACKS = [load_pack(name) for name in available_packs()]
 
@@ -37,44 +32,9 @@ def test_domains_share_no_content_words(one: Pack, other: Pack) -> None:
     assert not {c for group in one.cues for c in group} & {c for group in other.cues for c in group}
 
 
-@pytest.mark.parametrize("pack", PACKS, ids=lambda pack: pack.id)
-def test_every_template_reads_back_as_what_it_states(pack: Pack) -> None:
-    rng = Random(pack.id)
-    plain_fact = sentence(pack.templates["fact"][0].format(i=pack.individuals[0], A=pack.properties[0]))
-    for kind in STATEMENT_KINDS.values():
-        for template in pack.templates[kind.name]:
-            for _ in range(20):
-                symbols = {slot: f"s{slot}" for slot, sort in kind.slots.items() if sort != "number"}
-                number = {slot: str(rng.randint(2, 999)) for slot, sort in kind.slots.items() if sort == "number"}
-                words: dict[str, str] = {}
-                for sort in set(kind.slots.values()) - {"number"}:
-                    slots = [slot for slot in symbols if kind.slots[slot] == sort]
-                    words.update(
-                        zip(slots, rng.sample(list(map(str, pack.words[sort].values())), len(slots)), strict=True)
-                    )
-                theme = {}
-                relation, item = rng.choice(pack.relations), rng.choice(pack.items)
-                if kind.theme == "relation":
-                    theme = {"less": relation.less, "greater": relation.greater}
-                elif kind.theme == "item":
-                    theme = {"item": item}
-                clause = template.format(**words, **number, **theme)
-                stated = rename(kind.build({**symbols, **number}), {symbols[s]: word_id(words[s]) for s in symbols})
-                if kind.role == "premise":
-                    reading = parse_prompt(f"{sentence(clause)}\n{pack.leads[0]} {plain_fact}\nTrue or False?", pack)
-                    assert reading.premises == (stated,)
-                elif kind.name == "how_many":
-                    amount = pack.templates["amount"][0].format(i=pack.agents[0], n=5, item=item)
-                    reading = parse_prompt(f"{sentence(amount)}\n{sentence(clause, '?')}", pack)
-                    assert reading.question == stated
-                else:
-                    text = f"{plain_fact}\n{rng.choice(pack.leads)} {sentence(clause)}\nTrue or False?"
-                    assert parse_prompt(text, pack).question == stated
-
-
 def law() -> dict[str, Any]:
     data: dict[str, Any] = load_pack("law").model_dump(mode="json")
-    return data
+    return {**data, "id": "mine"}
 
 
 def change(data: dict[str, Any], path: str, value: Any) -> None:
@@ -87,7 +47,7 @@ def change(data: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        ("individuals", ["the one contract"], "at least 40 words of the sort individual"),
+        ("individuals", ["the one contract"], "at least 60 words of the sort individual"),
         ("properties/0", "not valid", "must be plain words"),
         ("properties/0", "enforceable", "same id"),
         ("properties/0", "section 4", "must be plain words"),
@@ -95,7 +55,6 @@ def change(data: dict[str, Any], path: str, value: Any) -> None:
         ("templates/fact/0", "{i} is valid", "must have each of"),
         ("templates/less/0", "{i} precedes {j}", r"must have \{less\} or \{greater\} once"),
         ("templates/fact/0", "{i} is {A}.", "clause in lower case"),
-        ("templates", {}, "missing or unknown: amount"),
         ("cues/0/0", "The bundle is tied with a very red ribbon.", "same number of words"),
         ("cues/0/0", "The bundle is tied with red, ribbon", "one plain sentence"),
         ("leads", ["claim"], "at least 3 leads"),
@@ -116,7 +75,7 @@ def test_a_pack_that_breaks_a_rule_is_refused(tmp_path: Path, path: str, value: 
 def test_an_own_pack_file_can_be_read(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(law()), encoding="utf-8")
-    assert read_pack(file) == load_pack("law")
+    assert read_pack(file) == load_pack("law").model_copy(update={"id": "mine"})
     file.write_text("{", encoding="utf-8")
     with pytest.raises(IsodistillError, match="cannot be read"):
         read_pack(file)

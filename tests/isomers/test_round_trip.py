@@ -89,6 +89,6 @@ def test_a_formula_that_no_sentence_states_is_an_error() -> None:
 
 def test_a_pack_that_runs_out_of_words_is_an_error() -> None:
     pack = load_pack("law")
-    skeleton = FAMILIES["deduction"]().sample(Random(0), 60, 0)
-    with pytest.raises(IsodistillError, match="words of the sort property, but the domain pack 'law' has 44"):
+    skeleton = FAMILIES["deduction"]().sample(Random(0), 80, 0)
+    with pytest.raises(IsodistillError, match="words of the sort property, but the domain pack 'law' has 66"):
         draw_wording(Random(0), skeleton, pack)

@@ -88,14 +88,23 @@ def test_nothing_half_written_is_left(data: Path, tmp_path: Path, monkeypatch: p
         raise OSError("disk full")
 
     before = read_split(data, "train")
-    monkeypatch.setattr(store.pq, "write_table", fail)
     config = make_config(sets=1, validation_sets=0, test_sets=0, domains=("law",))
-    with pytest.raises(IsodistillError, match="disk full"):
-        generate(config, data, overwrite=True)
-    with pytest.raises(IsodistillError, match="disk full"):
-        generate(config, tmp_path / "new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data set"]
+    with monkeypatch.context() as broken:
+        broken.setattr(store.pq, "write_table", fail)
+        with pytest.raises(IsodistillError, match="disk full"):
+            generate(config, data, overwrite=True)
+        with pytest.raises(IsodistillError, match=r"disk full.*run again to go on"):
+            generate(config, tmp_path / "new")
     assert read_split(data, "train") == before
+    assert not (tmp_path / "new").exists()
+    with monkeypatch.context() as broken:
+        broken.setattr(store.Path, "rename", fail)
+        with pytest.raises(IsodistillError, match="disk full"):
+            generate(config, tmp_path / "new")
+    # What was finished before the disk failed is taken up again, and then nothing is left of it.
+    assert generate(config, tmp_path / "new").resumed == 1
+    generate(config, data, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data set", "new"]
 
 
 def test_unknown_splits_and_directories_are_errors(data: Path, tmp_path: Path) -> None:
@@ -181,7 +190,7 @@ def test_extra_columns_and_a_missing_card_do_no_harm(data: Path) -> None:
 def test_the_card_is_lossless_and_damage_is_named(tmp_path: Path) -> None:
     info = CardInfo(title="T: x", family="deduction", domains=("law",), unseen_domains=(), config={"a": [1, "b"]})
     path = tmp_path / "README.md"
-    path.write_text(card_text(info, {"train": 3}), encoding="utf-8")
+    path.write_text(card_text(info, {"train": 3}, "0" * 64), encoding="utf-8")
     assert read_card(path) == (info, ("train",))
     path.write_text("---\nconfigs: 5\n---\n", encoding="utf-8")
     with pytest.raises(IsodistillError, match="damaged metadata"):

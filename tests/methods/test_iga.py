@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 from isodistill.errors import IsodistillError
 from isodistill.gradients import AdaptedLayer, find_adapted_layers, pull_back
-from isodistill.methods import ERM, IGA, METHODS, Method, build_method
+from isodistill.methods import ERM, IGA, METHODS, Method, Needs, Window, build_method
 
 D_OUT, D_IN, RANK = 24, 30, 3
 seeds = st.integers(0, 2**31)
@@ -35,6 +35,7 @@ def expected_mask(gradients: torch.Tensor, weights: list[float], tau: float) -> 
 
 
 WEIGHTS = [0.1, 0.2, 0.3, 0.4]
+WINDOW = Window([0, 1, 2, 3][: len(WEIGHTS)], WEIGHTS)
 
 
 @quick
@@ -42,7 +43,7 @@ WEIGHTS = [0.1, 0.2, 0.3, 0.4]
 def test_factor_space_masks_the_gradient(seed, tau):
     gradients = {"l.lora_A": draw(seed, 4, 3, 6), "l.lora_B": draw(seed + 1, 4, 5, 3)}
     method = IGA(tau=tau, mask_space="factor", mask_stage="gradient", statistics_decay=0.0)
-    aligned, masks = method.align_factors(gradients, WEIGHTS)
+    aligned, masks = method.align_factors(gradients, WINDOW)
     assert masks == {}
     for name, gradient in gradients.items():
         mean, mask = expected_mask(gradient, WEIGHTS, tau)
@@ -55,7 +56,7 @@ def test_update_stage_leaves_the_gradient_and_returns_the_mask(seed, tau):
     gradients = {"l.lora_A": draw(seed, 4, 3, 6)}
     method = IGA(tau=tau, statistics_decay=0.0)
     assert method.masks_update
-    aligned, masks = method.align_factors(gradients, WEIGHTS)
+    aligned, masks = method.align_factors(gradients, WINDOW)
     mean, mask = expected_mask(gradients["l.lora_A"], WEIGHTS, tau)
     torch.testing.assert_close(aligned["l.lora_A"].double(), mean, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(masks["l.lora_A"].double(), mask, rtol=1e-2, atol=1e-4)
@@ -64,8 +65,8 @@ def test_update_stage_leaves_the_gradient_and_returns_the_mask(seed, tau):
 def test_the_mask_uses_averages_and_the_gradient_does_not():
     method = IGA(tau=1.0, mask_stage="gradient", statistics_decay=0.5)
     first, second = draw(0, 4, 3, 6), draw(1, 4, 3, 6)
-    method.align_factors({"l.lora_A": first}, WEIGHTS)
-    aligned, _ = method.align_factors({"l.lora_A": second}, WEIGHTS)
+    method.align_factors({"l.lora_A": first}, WINDOW)
+    aligned, _ = method.align_factors({"l.lora_A": second}, WINDOW)
     w = torch.tensor(WEIGHTS)
     means = [torch.tensordot(w, g, dims=1) for g in (first, second)]
     variances = [torch.tensordot(w, (g - m).square(), dims=1) for g, m in zip((first, second), means, strict=True)]
@@ -80,7 +81,7 @@ def test_weight_space_masks_projects_and_pulls_back(rank, projection):
     layer = adapted_layer()
     gradients = draw(5, 4, D_OUT, D_IN)
     method = IGA(tau=0.5, mask_space="weight", statistics_decay=0.0, projection_rank=rank, projection=projection)
-    found = method.align_weight(layer, iter(gradients), WEIGHTS)
+    found = method.align_weight(layer, iter(gradients), WINDOW)
     mean, mask = expected_mask(gradients, WEIGHTS, 0.5)
     masked = mask * mean
     if rank is not None:
@@ -97,7 +98,7 @@ def test_diagnostics_equal_what_they_are_defined_as():
     layer = adapted_layer()
     gradients = draw(6, 4, D_OUT, D_IN)
     method = IGA(tau=0.5, mask_space="weight", statistics_decay=0.0, projection_rank=4, projection="exact")
-    method.align_weight(layer, iter(gradients), [0.25] * 4)
+    method.align_weight(layer, iter(gradients), Window([0, 1, 2, 3], [0.25] * 4))
     found = method.diagnostics()
     mean, mask = expected_mask(gradients, [0.25] * 4, 0.5)
     masked = mask * mean
@@ -117,7 +118,7 @@ def test_diagnostics_equal_what_they_are_defined_as():
         ({"tau": -1.0}, "tau=-1.0"),
         ({"tau": float("nan")}, "tau=nan"),
         ({"tau": float("inf")}, "tau=inf"),
-        ({"mask_space": "tangent"}, "mask_space='tangent'"),
+        ({"mask_space": "spectral"}, "mask_space='spectral'"),
         ({"mask_stage": "never"}, "mask_stage='never'"),
         ({"mask_space": "weight", "mask_stage": "update"}, "mask_stage='update' needs mask_space='factor'"),
         ({"statistics_decay": 1.0}, "statistics_decay=1.0"),
@@ -136,7 +137,7 @@ def test_wrong_options_are_refused_by_name(options, field):
 def test_defaults_of_the_stage():
     assert IGA().masks_update
     assert not IGA(mask_space="weight").masks_update
-    assert IGA(mask_space="weight").needs == "weight"
+    assert IGA(mask_space="weight").needs == Needs(gradients="weight")
 
 
 def test_build_method():
@@ -145,16 +146,18 @@ def test_build_method():
     ready = IGA()
     assert build_method(ready) is ready
     assert all(name == cls.name for name, cls in METHODS.items())
-    with pytest.raises(IsodistillError, match="method='fish' is unknown"):
-        build_method("fish")
+    with pytest.raises(IsodistillError, match="method='fishy' is unknown"):
+        build_method("fishy")
     with pytest.raises(IsodistillError, match="does not take these options"):
         build_method("iga", temperature=1.0)
     with pytest.raises(IsodistillError, match="tau"):
         build_method(ready, tau=1.0)
 
 
-def test_interface_without_an_override_says_so():
+def test_an_interface_without_an_override_is_the_plain_mean():
+    stack = torch.randn(4, 3, 5, dtype=torch.float64)
+    aligned, masks = Method().align_factors({"l.lora_A": stack}, WINDOW)
+    assert not masks
+    torch.testing.assert_close(aligned["l.lora_A"], (torch.tensor(WEIGHTS).double().view(-1, 1, 1) * stack).sum(0))
     with pytest.raises(NotImplementedError):
-        Method().align_factors({}, [])
-    with pytest.raises(NotImplementedError):
-        Method().align_weight(adapted_layer(), [], [])
+        Method().replay(lambda domain: {}, {}, None, WINDOW)

@@ -8,11 +8,11 @@ from isodistill.answers import split_completion
 from isodistill.errors import IsodistillError
 from isodistill.isomers import IsomerSet, Member, available_splits, generate, make_config, read_split
 from isodistill.isomers.card import read_card
-from isodistill.teachers import Trace, make_teacher
+from isodistill.teachers import Explainer, Trace, make_teacher
 from isodistill.teachers.distil import distil
 
 
-class Fixed:
+class Fixed(Explainer):
     """A teacher that says what it is told to say."""
 
     name = "fixed"
@@ -45,7 +45,8 @@ def test_completions_are_filled_and_all_else_is_kept(data: Path, tmp_path: Path)
                 rationale, answer = split_completion(member.completion)
                 assert answer == after.answer
                 assert len(rationale.split()) > 3
-    assert calls[:2] == [("train", 1, 6), ("train", 2, 6)]
+    assert calls[:3] == [("train", 0, 12), ("train", 1, 12), ("train", 2, 12)]
+    assert next(call for call in calls if call[1] == call[2]) == ("train", 12, 12)
     info, _ = read_card(out / "README.md")
     original, _ = read_card(data / "README.md")
     assert info is not None
@@ -64,12 +65,15 @@ def test_a_data_set_can_be_distilled_in_place(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "teacher",
-    [Fixed("I guess.", "Perhaps"), Fixed("Because.\nAnswer: True", "Perhaps")],
+    ("teacher", "words"),
+    [
+        (Fixed("I guess.", "Perhaps"), "answers 'Perhaps'"),
+        (Fixed("Because.\nAnswer: True", "Perhaps"), r"wrote no trace that can be used \(several answers\)"),
+    ],
 )
-def test_a_wrong_answer_stops_the_work(data: Path, tmp_path: Path, teacher: Fixed) -> None:
+def test_a_wrong_answer_stops_the_work(data: Path, tmp_path: Path, teacher: Fixed, words: str) -> None:
     name = read_split(data, "train")[0].set_id
-    with pytest.raises(IsodistillError, match=f"set '{name}', domain 'law', the teacher 'fixed' answers 'Perhaps'"):
+    with pytest.raises(IsodistillError, match=f"set '{name}', domain 'law', the teacher 'fixed' {words}"):
         distil(data, teacher, tmp_path / "taught")
     assert not (tmp_path / "taught").exists()
 

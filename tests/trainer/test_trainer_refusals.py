@@ -103,7 +103,7 @@ def rows_without(column: str) -> Dataset:
     return Dataset.from_list([row])
 
 
-@pytest.mark.parametrize("column", ["domain", "set_id", "prompt", "completion"])
+@pytest.mark.parametrize("column", ["domain", "prompt", "completion"])
 def test_missing_column(column: str) -> None:
     rows = rows_without(column)
     with pytest.raises(IsodistillError, match=f"no '{column}' column"):

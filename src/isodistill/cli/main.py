@@ -8,6 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from isodistill.cli import bench, importing, logic, packs, traces
+from isodistill.cli.audit import audit
+from isodistill.cli.distill import distill
+from isodistill.cli.methods import methods
+from isodistill.cli.show import show
 from isodistill.errors import IsodistillError
 
 app = typer.Typer(
@@ -17,6 +22,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.add_typer(bench.app, name="bench")
+app.add_typer(logic.app, name="logic")
+app.add_typer(importing.app, name="import")
+app.add_typer(packs.app, name="packs")
+app.add_typer(traces.app, name="traces")
+app.command()(audit)
+app.command()(distill)
+app.command()(methods)
+app.command()(show)
 
 # Options that belong to the trainer's own parser are handed through untouched, --help included.
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -37,8 +52,10 @@ def run() -> None:
 @app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist yet.")],
-    family: Annotated[str, typer.Option(help="Problem family: deduction, ordering or quantity.")] = "deduction",
-    domains: Annotated[str, typer.Option(help="Training domains, comma-separated.")] = "math,medicine,law,science",
+    family: Annotated[str, typer.Option(help="Problem family, for example deduction.")] = "deduction",
+    domains: Annotated[str, typer.Option(help="Training domains, comma-separated: packs, nonce:SEED, YAML files.")] = (
+        "math,medicine,law,science"
+    ),
     unseen_domains: Annotated[str, typer.Option(help="Domains for testing only; '' for none.")] = "finance,cooking",
     sets: Annotated[int, typer.Option(help="Training sets.")] = 500,
     validation_sets: Annotated[int, typer.Option(help="Validation sets.")] = 100,
@@ -84,30 +101,10 @@ def generate(
     with bars() as progress:
         report = generate_sets(config, out, progress, overwrite=overwrite)
     rate = report.members / max(report.seconds, 1e-9) * 60
+    taken = f"; {report.resumed} problems were there from an unfinished run" if report.resumed else ""
     console().print(
         f"{report.members} members in {sum(report.splits.values())} sets, all verified, {report.duplicates} duplicates,"
-        f" {rate:,.0f} members a minute: {out}"
-    )
-
-
-@app.command()
-def distill(
-    data: Annotated[Path, typer.Argument(help="A generated data set.")],
-    out: Annotated[Path, typer.Option(help="Directory to write.")],
-    teacher: Annotated[str, typer.Option(help="The teacher: symbolic.")] = "symbolic",
-    style: Annotated[str, typer.Option(help="Chain of thought: 'full' cites premises, 'short' concludes.")] = "full",
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing data set.")] = False,
-) -> None:
-    """Has a teacher write a chain of thought for every problem, and checks every answer."""
-    from isodistill.cli.progress import bars, console
-    from isodistill.teachers import make_teacher
-    from isodistill.teachers.distil import distil
-
-    writer = make_teacher(teacher, style=style)
-    with bars() as progress:
-        report = distil(data, writer, out, progress, overwrite=overwrite)
-    console().print(
-        f"{report.members} traces by the {report.teacher} teacher, {report.mean_words:.1f} words each: {out}"
+        f" {rate:,.0f} members a minute{taken}: {out}"
     )
 
 
@@ -180,11 +177,25 @@ def report(
 
 
 @app.command()
-def student(name: Annotated[str, typer.Argument(help="Built-in name or .gguf file.")] = "smollm2-135m") -> None:
-    """Prints the folder of a student's weights, converting a GGUF file on first use."""
-    from isodistill.students import resolve_student
+def student(
+    name: Annotated[str, typer.Argument(help="Built-in name (smollm2-135m, lab) or .gguf file.")] = "smollm2-135m",
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of the lab student, name=value; repeatable.")
+    ] = None,
+) -> None:
+    """Prints the folder of a student's weights; on first use it converts a GGUF file or pretrains the lab student."""
+    from isodistill.students import LAB, cache_dir, resolve_student
 
-    sys.stdout.write(resolve_student(name) + "\n")
+    if option and name != LAB:
+        raise IsodistillError(f"--option belongs to the student {LAB!r}, not to {name!r}: leave it out")
+    if option:
+        from isodistill.cli.values import family_options
+        from isodistill.lab import build_lab, make_lab_config
+
+        folder = str(build_lab(make_lab_config(**family_options(option)), cache_dir() / "students"))
+    else:
+        folder = resolve_student(name)
+    sys.stdout.write(folder + "\n")
 
 
 @app.command()

@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from isodistill.errors import IsodistillError
-from isodistill.evaluation.bootstrap import Estimate, bootstrap_mean_of_ratios
 from isodistill.evaluation.items import split_sort_key
+from isodistill.evaluation.metrics import Floats, flips
 from isodistill.evaluation.results import Evaluation, ItemRecord
+from isodistill.statistics.bootstrap import Estimate, bootstrap_mean_of_ratios, bootstrap_over_seeds
 
 _Key = tuple[str, str, str]  # split, set id, domain
 
@@ -68,6 +69,62 @@ def ood_accuracy(evaluation: Evaluation, samples: int = 1000, seed: int = 0) -> 
     """
     values = {key: float(item.correct) for key, item in _by_key(evaluation, None).items()}
     return _mean_over_splits(values, samples, seed)
+
+
+def ood_gap(evaluation: Evaluation, samples: int = 1000, seed: int = 0) -> Comparison:
+    """Accuracy on ``iid`` less the mean accuracy over the out-of-distribution splits: what leaving the training costs.
+
+    The sets that stand in several splits are resampled together, so the interval is that of the difference.
+
+    Args:
+        evaluation: The evaluation.
+        samples: Bootstrap resamples of isomer sets.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The gap in [-1, 1] with its interval, positive where the student does worse outside; the estimate is ``None``
+        where either side was not evaluated.
+    """
+    items = _by_key(evaluation, None) | _by_key(evaluation, ["iid"])
+    values = {key: float(item.correct) for key, item in items.items()}
+    splits, n_sets, top, bottom = _table(values)
+    outside = len(splits) - splits.count("iid")
+    estimate = None
+    if outside and outside < len(splits):
+        weights = np.array([1.0 if split == "iid" else -1 / outside for split in splits])
+        estimate = bootstrap_over_seeds(top[None], bottom, split_weights=weights, samples=samples, seed=seed)
+    return Comparison(estimate=estimate, splits=splits, n_sets=n_sets)
+
+
+def flip_rate(
+    evaluation: Evaluation,
+    first: str = "cue_absent",
+    second: str = "cue_reversed",
+    samples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Share of problems whose written answer changes when nothing but the cue does.
+
+    Args:
+        evaluation: The evaluation.
+        first: A split.
+        second: Another that shows the same problems with other cues, for example ``"unseen_domain"`` and
+            ``"unseen_domain__cue_reversed"``.
+        samples: Bootstrap resamples of isomer sets.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The share in [0, 1] with its interval, 0 for a student that is blind to the cue; the estimate is ``None`` where
+        the splits share no problem.
+    """
+    ours, theirs = (
+        {(item.set_id, item.domain): item for item in evaluation.items if item.split == split}
+        for split in (first, second)
+    )
+    shared = [key for key in ours if key in theirs]
+    changed = flips([ours[key].extracted for key in shared], [theirs[key].extracted for key in shared])
+    values = {("", *key): float(flip) for key, flip in zip(shared, changed.tolist(), strict=True)}
+    return _mean_over_splits(values, samples, seed).model_copy(update={"splits": [first, second]})
 
 
 def paired_difference(
@@ -141,6 +198,13 @@ def _check_same(item: ItemRecord, other: ItemRecord) -> None:
 
 
 def _mean_over_splits(values: dict[_Key, float], samples: int, seed: int) -> Comparison:
+    splits, n_sets, top, bottom = _table(values)
+    estimate = bootstrap_mean_of_ratios(top, bottom, samples=samples, seed=seed)
+    return Comparison(estimate=estimate, splits=splits, n_sets=n_sets)
+
+
+def _table(values: dict[_Key, float]) -> tuple[list[str], int, Floats, Floats]:
+    """The splits, the number of sets, and sums and numbers of items by set and split, each (sets, splits)."""
     splits = sorted({split for split, _, _ in values}, key=split_sort_key)
     sets = sorted({set_id for _, set_id, _ in values})
     column = {split: position for position, split in enumerate(splits)}
@@ -149,5 +213,4 @@ def _mean_over_splits(values: dict[_Key, float], samples: int, seed: int) -> Com
     for (split, set_id, _), value in values.items():
         top[row[set_id], column[split]] += value
         bottom[row[set_id], column[split]] += 1
-    estimate = bootstrap_mean_of_ratios(top, bottom, samples=samples, seed=seed)
-    return Comparison(estimate=estimate, splits=splits, n_sets=len(sets))
+    return splits, len(sets), top, bottom

@@ -7,19 +7,29 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from isodistill.answers import same_answer, split_completion
 from isodistill.errors import IsodistillError
 from isodistill.evaluation import metrics
-from isodistill.evaluation.bootstrap import bootstrap_mean, bootstrap_ratio
+from isodistill.evaluation.cka import cka_between_domains
 from isodistill.evaluation.encoding import base_model
 from isodistill.evaluation.generation import Progress, generate_completions
 from isodistill.evaluation.items import TRAINING_SPLITS, EvalItem, list_splits, read_items
-from isodistill.evaluation.results import Evaluation, EvaluationConfig, ItemRecord, SplitResult, WorstDomain
+from isodistill.evaluation.probe import decodability
+from isodistill.evaluation.results import (
+    Evaluation,
+    EvaluationConfig,
+    ItemRecord,
+    Probes,
+    SplitResult,
+    WorstDomain,
+    WorstGroup,
+)
 from isodistill.evaluation.scoring import AnswerScore, score_answers
+from isodistill.statistics.bootstrap import bootstrap_mean, bootstrap_ratio
 
 _PACKAGES = ("torch", "transformers", "peft", "isodistill")
 
@@ -138,8 +148,10 @@ def measure_split(
         for item, distribution in zip(items, distributions, strict=True)
     ]
     has_choices = [bool(item.choices) for item in items]
-    name, value = metrics.worst_domain_accuracy(correct, domains)
+    name, value = metrics.worst_group_accuracy(correct, domains)
     centred = metrics.centre_by_domain(states, domains)
+    answers = [item.answer for item in items]
+    alignments = cka_between_domains(states, set_ids, domains)
     return SplitResult(
         n_sets=n_sets,
         n_items=len(items),
@@ -162,6 +174,13 @@ def measure_split(
         else None,
         agreement=bootstrap_mean(metrics.agreement_by_set(extracted, set_ids), samples, seed),
         js_divergence=bootstrap_mean(metrics.js_by_set(distributions, set_ids), samples, seed),
+        worst_group=_worst_group(items, correct),
+        probes=Probes(
+            domain=decodability(states, domains, set_ids),
+            answer=decodability(states, answers, set_ids),
+            answer_across_domains=decodability(states, answers, domains),
+        ),
+        cka=_finite(float(np.mean(list(alignments.values()) or [np.nan]))),
     )
 
 
@@ -179,6 +198,15 @@ def follows_cue(extracted: str | None, item: EvalItem) -> bool:
         return same_answer(extracted, item.cue)
     digits = extracted.replace(",", "").strip().lstrip("-")
     return digits.isascii() and digits.isdigit() and (int(digits[-1]) % 2 == 1) == (item.cue == "odd")
+
+
+def _worst_group(items: Sequence[EvalItem], correct: Sequence[bool]) -> WorstGroup:
+    cues: list[Literal["right", "wrong", "none"]] = [
+        "none" if not item.cue else "right" if follows_cue(item.answer, item) else "wrong" for item in items
+    ]
+    groups = [(item.domain, cue) for item, cue in zip(items, cues, strict=True)]
+    (domain, cue), value = metrics.worst_group_accuracy(correct, groups)
+    return WorstGroup(domain=domain, cue=cue, value=value, n_items=groups.count((domain, cue)))
 
 
 def _record(item: EvalItem, completion: str, score: AnswerScore) -> ItemRecord:

@@ -45,23 +45,45 @@ def grouped_accuracy(correct: Sequence[bool] | NDArray[np.bool_], groups: Sequen
     return {group: _mean(flags[index]) for group, index in _indices(groups).items()}
 
 
-def worst_domain_accuracy(correct: Sequence[bool] | NDArray[np.bool_], domains: Sequence[str]) -> tuple[str, float]:
-    """The lowest accuracy of any domain: min over d of the accuracy on the items of domain d.
+def worst_group_accuracy(correct: Sequence[bool] | NDArray[np.bool_], groups: Sequence[Key]) -> tuple[Key, float]:
+    """The lowest accuracy of any group: min over g of the accuracy on the items of group g.
+
+    With domains as groups it is the worst-domain accuracy; with pairs of a domain and whether the cue is right, it
+    finds those that a shortcut leaves behind (S. Sagawa et al., 2020, "Distributionally robust neural networks").
 
     Args:
         correct: One flag per item.
-        domains: The domain of each item.
+        groups: The group of each item; groups can be compared with each other.
 
     Returns:
-        ``(domain, accuracy)``; of equal domains the first by name, so the result does not depend on the order.
+        ``(group, accuracy)``; of equal groups the first in order, so the result does not depend on the items' order.
 
     Raises:
         ValueError: If there are no items.
     """
-    if not len(domains):
-        raise ValueError("worst-domain accuracy needs at least one item")
-    by_domain = grouped_accuracy(correct, domains)
-    return min(sorted(by_domain.items()), key=lambda entry: entry[1])
+    if not len(groups):
+        raise ValueError("worst-group accuracy needs at least one item")
+    by_group = grouped_accuracy(correct, groups)
+    return min(sorted(by_group.items()), key=lambda entry: entry[1])  # type: ignore[type-var]
+
+
+def flips(first: Sequence[str | None], second: Sequence[str | None]) -> NDArray[np.bool_]:
+    """Tells for each item whether two answers to it differ, for example with another cue and otherwise the same text.
+
+    Args:
+        first: The student's answer to each item; ``None`` without one.
+        second: Its answer to the changed item.
+
+    Returns:
+        One flag per item; no answer differs from every answer, and not from none.
+    """
+    return np.array(
+        [
+            not (a is None and b is None) and (b is None or not same_answer(a, b))
+            for a, b in zip(first, second, strict=True)
+        ],
+        dtype=np.bool_,
+    )
 
 
 def balanced_accuracy(answers: Sequence[str], predicted: Sequence[str | None]) -> float:

@@ -8,8 +8,9 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isodistill.errors import IsodistillError
-from isodistill.evaluation.bootstrap import Estimate
+from isodistill.evaluation.probe import Decodability
 from isodistill.files import write_text_atomically
+from isodistill.statistics.bootstrap import Estimate
 
 
 class _Model(BaseModel):
@@ -54,6 +55,36 @@ class WorstDomain(_Model):
     value: float
 
 
+class WorstGroup(_Model):
+    """The pair of a domain and a cue with the lowest accuracy.
+
+    Attributes:
+        domain: The domain.
+        cue: ``"right"``, ``"wrong"`` or ``"none"``: what the cue says of the answer.
+        value: The group's accuracy.
+        n_items: Its number of items; a small group may be the worst by chance.
+    """
+
+    domain: str
+    cue: Literal["right", "wrong", "none"]
+    value: float
+    n_items: int
+
+
+class Probes(_Model):
+    """What a linear probe reads off the states at the answer position, on held-out items.
+
+    Attributes:
+        domain: The domain, in sets that it was not fitted on; ``None`` for a single domain.
+        answer: The answer, in sets that it was not fitted on; ``None`` where the answers do not repeat.
+        answer_across_domains: The answer, in domains that it was not fitted on.
+    """
+
+    domain: Decodability | None
+    answer: Decodability | None
+    answer_across_domains: Decodability | None
+
+
 class SplitResult(_Model):
     """The measures of one split; shares lie in [0, 1], ``None`` means undefined here.
 
@@ -75,6 +106,9 @@ class SplitResult(_Model):
         lcs_centred: The same after subtracting each domain's mean state.
         agreement: Share of member pairs with the same written answer.
         js_divergence: Jensen-Shannon divergence between members' choice distributions, in nats.
+        worst_group: The domain and cue with the lowest accuracy.
+        probes: What can be read off the states.
+        cka: Centred kernel alignment of the domains' states, the mean over pairs of domains.
     """
 
     n_sets: int
@@ -93,6 +127,9 @@ class SplitResult(_Model):
     lcs_centred: Estimate | None
     agreement: Estimate | None
     js_divergence: Estimate | None
+    worst_group: WorstGroup | None = None
+    probes: Probes | None = None
+    cka: float | None = None
 
 
 class ItemRecord(_Model):

@@ -164,3 +164,34 @@ def pull_back(
         left = gradient.U * gradient.S  # (d_out, k)
         return scaling * (B.T @ left) @ gradient.Vh, scaling * left @ (gradient.Vh @ A.T)
     return scaling * (B.T @ gradient), scaling * (gradient @ A.T)
+
+
+def tangent_lift(
+    gradient: torch.Tensor, A: torch.Tensor, B: torch.Tensor, scaling: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Projects G onto the tangent space of the rank-r matrices at B A, and lifts the result to the factors.
+
+    With the projectors P_B onto the columns of B and P_A onto the rows of A, the projection is
+    xi = G P_A + P_B G (I - P_A), and the lift (Bdot, Adot) solves s (Bdot A + B Adot) = xi::
+
+        Bdot = G Aᵀ (A Aᵀ)⁺ / s            Adot = (Bᵀ B)⁺ Bᵀ G (I - P_A) / s
+
+    so that a gradient step eta on the factors moves s B A by -eta xi up to eta². Where B = 0, as at PEFT's start,
+    Adot = 0. Source: Absil, Mahony & Sepulchre, Optimization Algorithms on Matrix Manifolds (2008); the moved
+    factors are themselves the retraction, since one through an SVD differs from them only in eta² and would turn
+    the basis in which an optimizer keeps its moments.
+
+    Args:
+        gradient: G, (d_out, d_in), fp32 or fp64.
+        A: (r, d_in).
+        B: (d_out, r).
+        scaling: s.
+
+    Returns:
+        Adot (r, d_in) and Bdot (d_out, r).
+    """
+    by_rows = torch.linalg.pinv(A @ A.T, hermitian=True)  # (r, r)
+    by_columns = torch.linalg.pinv(B.T @ B, hermitian=True)  # (r, r)
+    B_dot = gradient @ A.T @ by_rows / scaling
+    left = by_columns @ (B.T @ gradient) / scaling  # (r, d_in)
+    return left - left @ A.T @ by_rows @ A, B_dot

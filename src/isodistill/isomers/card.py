@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,30 @@ from isodistill.errors import IsodistillError
 FORMAT_VERSION = 1
 
 
+class AuditRow(BaseModel):
+    """One line of a card's audit table.
+
+    Args:
+        split: The split.
+        domain: The domain.
+        texts: The number of texts.
+        chance: The share of the most frequent answer class.
+        words: The accuracy of a probe on words, with the ends of its 95% interval.
+        ngrams: The same for runs of one to three words.
+        length_gap: The largest gap in mean length between an answer's texts and the others, in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    split: str
+    domain: str
+    texts: int
+    chance: float
+    words: tuple[float, float, float]
+    ngrams: tuple[float, float, float]
+    length_gap: float
+
+
 class CardInfo(BaseModel):
     """What a card tells about where the data comes from.
 
@@ -25,6 +50,8 @@ class CardInfo(BaseModel):
         unseen_domains: The domains that only test splits show.
         config: The whole generation config as plain data.
         teacher: Who wrote the completions, empty before any has.
+        packs: For each domain the size and the digest of its pack, by which it can be told from a changed one.
+        audit: What the surface gives away; empty where it was not measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -35,6 +62,8 @@ class CardInfo(BaseModel):
     unseen_domains: tuple[str, ...]
     config: dict[str, Any]
     teacher: str = ""
+    packs: dict[str, str] = {}
+    audit: tuple[AuditRow, ...] = ()
 
 
 _SHARING = {
@@ -54,12 +83,30 @@ _SPLIT_NOTES = {
 }
 
 
-def card_text(info: CardInfo, counts: Mapping[str, int]) -> str:
+def data_digest(folder: Path) -> str:
+    """Digests the Parquet files of a data set.
+
+    Args:
+        folder: The data set's directory, with its files under ``data``.
+
+    Returns:
+        SHA-256 in hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for file in sorted((folder / "data").glob("*.parquet")):
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def card_text(info: CardInfo, counts: Mapping[str, int], digest: str) -> str:
     """Writes the card.
 
     Args:
         info: Where the data comes from.
         counts: The number of sets in each split, in order.
+        digest: See `data_digest`.
 
     Returns:
         Markdown with YAML metadata that lets `datasets.load_dataset(DIRECTORY)` find the splits.
@@ -70,9 +117,12 @@ def card_text(info: CardInfo, counts: Mapping[str, int]) -> str:
         "pretty_name": info.title,
         "task_categories": ["text-generation", "question-answering"],
         "tags": ["logical-reasoning", "isomers", "domain-generalisation", info.family],
+        # `load_dataset(DIRECTORY)` caches by the directory's last name and this part of the card, not by the files:
+        # without their digest it would hand out the data of another directory of that name, or of an earlier run.
         "configs": [
             {
                 "config_name": "default",
+                "description": f"SHA-256 {digest}",
                 "data_files": [{"split": split, "path": f"data/{split}.parquet"} for split in counts],
             }
         ],
@@ -86,6 +136,7 @@ def card_text(info: CardInfo, counts: Mapping[str, int]) -> str:
         if shortcut
         else "No shortcut is planted."
     )
+    sharing = _SHARING.get(info.config.get("split_by", ""), "")
     return f"""---
 {front}---
 
@@ -105,14 +156,38 @@ Completions were written by: {info.teacher or "nobody yet"}.
 |---|---|---|
 {rows}
 
-{_SHARING.get(info.config.get("split_by", ""), "")}The sentences are made up: they claim nothing about the world.
+{_audit_table(info)}{_packs_table(info)}{sharing}The sentences are made up: they claim nothing about the world.
 
-The data is released under CC0 1.0. Configuration of the generator:
+The data is released under CC0 1.0. Seed: {info.config.get("seed", "none")}. Configuration of the generator:
 
 ```json
 {json.dumps(info.config, indent=2)}
 ```
 """
+
+
+def _audit_table(info: CardInfo) -> str:
+    if not info.audit:
+        return ""
+    lines = [
+        "Audit: how well linear probes, cross-validated inside each domain, tell the answer class from words, and from",
+        "runs of one to three words, planted cues left out. Numbers are told by their parity.",
+        "",
+        "| split | domain | texts | chance | words | runs of words | largest gap in length |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in info.audit:
+        shown = [f"{accuracy:.1%} ({low:.1%} to {high:.1%})" for accuracy, low, high in (row.words, row.ngrams)]
+        cells = [row.split, row.domain, str(row.texts), f"{row.chance:.1%}", *shown, f"{row.length_gap:+.1f} words"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", ""])
+
+
+def _packs_table(info: CardInfo) -> str:
+    if not info.packs:
+        return ""
+    lines = ["| domain | its pack |", "|---|---|", *(f"| {name} | {told} |" for name, told in info.packs.items())]
+    return "\n".join([*lines, "", ""])
 
 
 def read_card(path: Path) -> tuple[CardInfo | None, tuple[str, ...]]:

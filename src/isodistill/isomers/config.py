@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.families import Family, make_family
-from isodistill.isomers.packs import TRAINING_PACKS, UNSEEN_PACKS, Pack, load_pack
+from isodistill.isomers.packs import DEFAULT_UNSEEN_PACKS, TRAINING_PACKS, Pack, load_pack
 from isodistill.isomers.shortcut import Shortcut, check_packs
 from isodistill.isomers.splits import SPLITS, Group, SplitBy, SplitSpec
 
@@ -19,7 +19,13 @@ def _depths(bounds: tuple[int, int]) -> tuple[int, int]:
     return bounds
 
 
+def _domains(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Loads the packs that are given as files, which are known by their ids from then on."""
+    return tuple(load_pack(name).id if name.endswith((".yaml", ".yml")) else name for name in names)
+
+
 Depths = Annotated[tuple[int, int], AfterValidator(_depths)]
+Domains = Annotated[tuple[str, ...], AfterValidator(_domains)]
 
 
 class GenerationConfig(BaseModel):
@@ -28,7 +34,7 @@ class GenerationConfig(BaseModel):
     Args:
         family: The problem family.
         options: The family's options by name.
-        domains: The training domains, ids of domain packs.
+        domains: The training domains: ids of domain packs, ``nonce:SEED``, or YAML files.
         unseen_domains: Domains for testing only.
         sets: The number of training sets.
         validation_sets: The number of validation sets.
@@ -48,8 +54,8 @@ class GenerationConfig(BaseModel):
 
     family: str = "deduction"
     options: dict[str, Any] = Field(default_factory=dict)
-    domains: tuple[str, ...] = TRAINING_PACKS
-    unseen_domains: tuple[str, ...] = UNSEEN_PACKS
+    domains: Domains = TRAINING_PACKS
+    unseen_domains: Domains = DEFAULT_UNSEEN_PACKS
     sets: int = Field(default=500, ge=1)
     validation_sets: int = Field(default=100, ge=0)
     test_sets: int = Field(default=200, ge=0)

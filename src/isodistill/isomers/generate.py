@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.audit import ProbeResult, surface_probe
-from isodistill.isomers.card import CardInfo
+from isodistill.isomers.audit import AuditReport, audit_dataset
+from isodistill.isomers.card import AuditRow, CardInfo, card_text, data_digest
 from isodistill.isomers.config import GenerationConfig, prepare
+from isodistill.isomers.drafts import Draft, Piece, open_draft
 from isodistill.isomers.families import Family
 from isodistill.isomers.formal import Cue, Formal
-from isodistill.isomers.packs import Pack
+from isodistill.isomers.packs import Pack, write_packs
+from isodistill.isomers.probes import ProbeResult
 from isodistill.isomers.render import Wording, draw_wording, readable, render
 from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.isomers.shortcut import CueMode, cue_text
 from isodistill.isomers.skeleton import Skeleton
-from isodistill.isomers.splits import SPLITS, Group, SplitSpec, group_of
-from isodistill.isomers.store import check_target, write_dataset
+from isodistill.isomers.splits import Group, SplitSpec, group_of
+from isodistill.isomers.store import PACKS_FOLDER, check_target, replacing
 from isodistill.isomers.verify import lengths_fit, verify_set, verify_surface
 
 MAX_ATTEMPTS = 3000
@@ -31,8 +35,11 @@ MAX_ATTEMPTS = 3000
 WORDING_ATTEMPTS = 30
 """How often the words of a set are drawn until its members are about equally long."""
 
-AUDIT_SETS = 100
-"""Groups with fewer sets are not audited: they are too small to tell."""
+PIECE = 200
+"""After so many problems what is finished is written down, for a run that goes on after a kill."""
+
+DRAFT_VERSION = 1
+"""Changes whenever the same config gives other data: a draft of another version is not continued."""
 
 Progress = Callable[[str, int, int], None]
 """Told the group of problems, how many of its sets are done, and how many there will be."""
@@ -48,10 +55,10 @@ class GenerationReport:
         members: The number of texts, every one verified.
         answers: How many training sets have each answer class.
         rejected: Drawn skeletons that were not used, by reason.
-        duplicates: Texts that appear in two places that should differ, and skeletons used more often than allowed;
-            counted at the end.
+        duplicates: Texts and structures that appear in two places that should differ; counted at the end.
         probes: For train, validation and test, where audited, and each training domain: how well word counts predict
             the answer once the cue is left out.
+        resumed: How many problems an earlier run had left.
         seconds: The time it took.
     """
 
@@ -62,6 +69,7 @@ class GenerationReport:
     rejected: dict[str, int]
     duplicates: int
     probes: dict[str, dict[str, ProbeResult]]
+    resumed: int
     seconds: float
 
     @property
@@ -82,11 +90,34 @@ class _Problem:
 
 @dataclass
 class _Ledger:
-    """What has been used and rejected so far."""
+    """What has been used and rejected so far. Digests stand for long texts."""
 
-    skeletons: Counter[tuple[Group, str]] = field(default_factory=Counter)
-    contents: set[tuple[str, str]] = field(default_factory=set)
+    skeletons: Counter[str] = field(default_factory=Counter)
+    contents: set[str] = field(default_factory=set)
     rejected: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    members: int = 0
+    fresh: dict[str, list[str]] = field(default_factory=lambda: {"skeletons": [], "contents": []})
+
+    def use(self, skeleton: str, contents: list[str]) -> None:
+        """Marks a skeleton and what its members say as used."""
+        self.skeletons[skeleton] += 1
+        self.contents.update(contents)
+        self.fresh["skeletons"].append(skeleton)
+        self.fresh["contents"] += contents
+
+    def note(self) -> dict[str, Any]:
+        """Writes down what has changed since the last note, and the counts."""
+        state = {**self.fresh, "rejected": self.rejected, "answers": self.answers, "members": self.members}
+        self.fresh = {"skeletons": [], "contents": []}
+        return state
+
+    def read(self, state: Mapping[str, Any]) -> None:
+        """Takes a note over."""
+        self.skeletons.update(state["skeletons"])
+        self.contents.update(state["contents"])
+        self.rejected, self.answers = Counter(state["rejected"]), Counter(state["answers"])
+        self.members = int(state["members"])
 
 
 def generate(
@@ -96,7 +127,8 @@ def generate(
 
     Answers take turns, so that they are exactly balanced up to one; within an answer depths take turns. Set n of a
     group depends on the seed, the group and n, and beyond that only on the sets before it, whose skeletons it may not
-    repeat: a smaller data set is the beginning of a larger one.
+    repeat: a smaller data set is the beginning of a larger one. What is finished is kept in a hidden folder beside the
+    place: the same config goes on from there after a kill, and ends in the same bytes.
 
     Args:
         config: Everything that determines the data.
@@ -115,42 +147,123 @@ def generate(
     family, packs = prepare(config)
     started = time.monotonic()
     ledger = _Ledger()
-    splits: dict[str, list[IsomerSet]] = {split.name: [] for split in config.splits()}
-    answers: Counter[str] = Counter()
+    groups = list(dict.fromkeys(split.group for split in config.splits()))
+    info = _card_info(config, packs)
+    with open_draft(out, _source(info)) as draft:
+        resumed = sum(piece.problems for group in groups for piece in draft.pieces(group))
+        try:
+            for group in groups:
+                _fill(config, family, packs, group, draft, ledger, progress)
+            with replacing(out, overwrite) as folder:
+                audit = _finish(config, draft, folder, info)
+        except IsodistillError as error:
+            # Unless the disk failed, the same config would fail in the same way again: nothing to go on from.
+            if not isinstance(error.__cause__, OSError):
+                draft.discard()
+            raise
+        draft.discard()
     probes: dict[str, dict[str, ProbeResult]] = {}
-    for group in dict.fromkeys(split.group for split in config.splits()):
-        total = config.count(group)
-        shown = [split for split in config.splits() if split.group == group]
-        bare: list[IsomerSet] = []
-        for index in range(total):
-            problem = _draw_problem(config, family, packs, group, index, ledger)
+    for surface in audit.surfaces:
+        probed = {"train": "train", "validation": "validation", "iid": "test"}.get(surface.split)
+        if config.audit and probed and surface.words:
+            probes.setdefault(probed, {})[surface.domain] = surface.words
+    return GenerationReport(
+        out=out,
+        splits={split.name: config.count(split.group) for split in config.splits()},
+        members=ledger.members,
+        answers=dict(ledger.answers),
+        rejected=dict(ledger.rejected),
+        duplicates=len(audit.duplicates),
+        probes=probes,
+        resumed=resumed,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _fill(
+    config: GenerationConfig,
+    family: Family,
+    packs: dict[str, Pack],
+    group: Group,
+    draft: Draft,
+    ledger: _Ledger,
+    progress: Progress | None,
+) -> None:
+    """Draws the problems of a group that its draft does not have yet, and writes them down a piece at a time."""
+    pieces = draft.pieces(group)
+    for piece in pieces:
+        ledger.read(piece.state)
+    done, total = sum(piece.problems for piece in pieces), config.count(group)
+    if done and progress is not None:
+        progress(group, done, total)
+    shown = [split for split in config.splits() if split.group == group]
+    for number in range(len(pieces), -(-total // PIECE)):
+        splits: dict[str, list[IsomerSet]] = {split.name: [] for split in shown}
+        first = done
+        while done < min(total, first + PIECE):
+            problem = _draw_problem(config, family, packs, group, done, ledger)
             versions = [_version(config, family, packs, problem, split) for split in shown]
             verify_set(versions[0])
             for version, split in zip(versions, shown, strict=True):
                 if version is not versions[0]:
                     verify_surface(version)
                 splits[split.name].append(version)
-            bare.append(_version(config, family, packs, problem, SplitSpec("bare", group)))
+                ledger.members += len(version.members)
             if group == "train":
-                answers[family.classes[family.shortcut_class(problem.skeleton)]] += 1
+                ledger.answers[family.classes[family.shortcut_class(problem.skeleton)]] += 1
+            done += 1
             if progress is not None:
-                progress(group, index + 1, total)
-        if config.audit and group != "deeper" and total >= AUDIT_SETS:
-            probes[group] = _audit(config, group, bare)
-    duplicates = _count_duplicates(config, splits)
-    if duplicates:
-        raise AssertionError(f"{duplicates} duplicates slipped through")
-    write_dataset(out, splits, _card_info(config), overwrite)
-    return GenerationReport(
-        out=out,
-        splits={name: len(sets) for name, sets in splits.items()},
-        members=sum(len(isomer_set.members) for sets in splits.values() for isomer_set in sets),
-        answers=dict(answers),
-        rejected=dict(ledger.rejected),
-        duplicates=duplicates,
-        probes=probes,
-        seconds=time.monotonic() - started,
+                progress(group, done, total)
+        draft.add(group, number, splits, Piece(done - first, ledger.note()))
+
+
+def _finish(config: GenerationConfig, draft: Draft, folder: Path, info: CardInfo) -> AuditReport:
+    """Puts the pieces together, audits the whole and writes its card."""
+    (folder / "data").mkdir()
+    for split in config.splits():
+        draft.join(split.group, split.name, folder / "data" / f"{split.name}.parquet")
+    write_packs(frozenset((*config.domains, *config.unseen_domains)), folder / PACKS_FOLDER)
+    counts = {split.name: config.count(split.group) for split in config.splits()}
+    card = folder / "README.md"
+    digest = data_digest(folder)
+    card.write_text(card_text(info, counts, digest), encoding="utf-8")
+    audit = audit_dataset(folder, verify=False)
+    if audit.duplicates:
+        raise AssertionError(f"{len(audit.duplicates)} duplicates slipped through: {audit.duplicates[0]}")
+    for surface in audit.surfaces:
+        audited = config.audit and surface.split in ("train", "validation", "iid") and not surface.numeric
+        if audited and surface.words and surface.words.leaks:
+            raise IsodistillError(
+                f"In split {surface.split!r}, domain {surface.domain!r}, word counts alone predict the answer with an "
+                f"accuracy of {surface.words.accuracy:.1%} (chance {surface.words.chance:.1%}): there are too few "
+                "structures to keep the answers balanced; raise depth or distractors, set split_by to 'wording', or "
+                "set audit to false."
+            )
+    rows = tuple(
+        AuditRow(
+            split=surface.split,
+            domain=surface.domain,
+            texts=surface.texts,
+            chance=round(surface.words.chance, 4),
+            words=_rounded(surface.words),
+            ngrams=_rounded(surface.ngrams),
+            length_gap=round(surface.length.words, 2) if surface.length else 0.0,
+        )
+        for surface in audit.surfaces
+        if surface.words and surface.ngrams
     )
+    card.write_text(card_text(info.model_copy(update={"audit": rows}), counts, digest), encoding="utf-8")
+    return audit
+
+
+def _rounded(result: ProbeResult) -> tuple[float, float, float]:
+    return (round(result.accuracy, 4), round(result.low, 4), round(result.high, 4))
+
+
+def _source(info: CardInfo) -> str:
+    """Writes down everything that determines the data: a draft is continued only if this is the same."""
+    data = {"version": DRAFT_VERSION, "piece": PIECE, "packs": info.packs, "config": info.config}
+    return json.dumps(data, sort_keys=True)
 
 
 def _draw_problem(
@@ -171,13 +284,15 @@ def _draw_problem(
         if config.split_by == "structure" and group_of(skeleton.structure) != wanted:
             ledger.rejected["structure belongs to another split"] += 1
             continue
-        if ledger.skeletons[group, skeleton.canonical] >= config.max_sets_per_skeleton:
+        digest = _digest(f"{group} {skeleton.canonical}")
+        if ledger.skeletons[digest] >= config.max_sets_per_skeleton:
             ledger.rejected["skeleton already used"] += 1
             continue
-        wordings = _draw_wordings(config, packs, skeleton, place, ledger)
-        if wordings is None:
+        worded = _draw_wordings(config, packs, skeleton, place, ledger)
+        if worded is None:
             continue
-        ledger.skeletons[group, skeleton.canonical] += 1
+        wordings, contents = worded
+        ledger.use(digest, contents)
         name = hashlib.sha256(f"{place}/{skeleton.canonical}".encode()).hexdigest()[:12]
         return _Problem(f"{family.name}-{name}", place, skeleton, wordings)
     raise IsodistillError(
@@ -190,7 +305,7 @@ def _draw_problem(
 
 def _draw_wordings(
     config: GenerationConfig, packs: dict[str, Pack], skeleton: Skeleton, place: str, ledger: _Ledger
-) -> dict[str, Wording] | None:
+) -> tuple[dict[str, Wording], list[str]] | None:
     """Draws words for all domains until the members are about equally long and none says what an old one says."""
     reasons: Counter[str] = Counter()
     for attempt in range(WORDING_ATTEMPTS):
@@ -198,15 +313,14 @@ def _draw_wordings(
             name: draw_wording(Random(f"{place}/{attempt}/{name}"), skeleton, pack) for name, pack in packs.items()
         }
         lengths = {name: len(render(skeleton, pack, wordings[name]).split()) for name, pack in packs.items()}
-        contents = {(name, _content(skeleton, wording)) for name, wording in wordings.items()}
+        contents = [_digest(f"{name} {_content(skeleton, wording)}") for name, wording in wordings.items()]
         rows = [row for row in (config.domains, config.unseen_domains) if row]
         if not all(lengths_fit([lengths[name] for name in row]) for row in rows):
             reasons["lengths differ too much"] += 1
         elif not ledger.contents.isdisjoint(contents):
             reasons["words already used"] += 1
         else:
-            ledger.contents |= contents
-            return wordings
+            return wordings, contents
     ledger.rejected[reasons.most_common(1)[0][0]] += 1
     return None
 
@@ -255,42 +369,23 @@ def _version(
     )
 
 
-def _audit(config: GenerationConfig, group: str, bare: list[IsomerSet]) -> dict[str, ProbeResult]:
-    """Probes the texts without cues in each domain."""
-    results = {domain: surface_probe(bare, domain) for domain in config.domains}
-    for domain, result in results.items():
-        # The parity of a number may show in the numbers of the text without giving the number away.
-        if result.leaks and bare[0].choices:
-            raise IsodistillError(
-                f"In group {group!r}, domain {domain!r}, word counts alone predict the answer with an accuracy of "
-                f"{result.accuracy:.1%} (chance {result.chance:.1%}): there are too few structures to keep the answers "
-                "balanced; raise depth or distractors, set split_by to 'wording', or set audit to false."
-            )
-    return results
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _count_duplicates(config: GenerationConfig, splits: dict[str, list[IsomerSet]]) -> int:
-    """Counts repeated skeletons and texts afresh, from the finished sets alone."""
-    groups = {split.name: split.group for split in SPLITS}
-    problems = {(groups[name], row.set_id): row.canonical for name, sets in splits.items() for row in sets}
-    # Test problems stand in several splits on purpose: each text counts once for its problem and domain.
-    shown = {
-        (isomer_set.set_id, member.domain, member.prompt)
-        for sets in splits.values()
-        for isomer_set in sets
-        for member in isomer_set.members
+def _card_info(config: GenerationConfig, packs: Mapping[str, Pack]) -> CardInfo:
+    described = {
+        name: (
+            f"{pack.title}: {len(pack.individuals)} individuals, {len(pack.properties)} predicates, "
+            f"digest {pack.digest}"
+        )
+        for name, pack in packs.items()
     }
-    texts = Counter(prompt for _, _, prompt in shown)
-    skeletons = Counter((group, canonical) for (group, _), canonical in problems.items())
-    extra = sum(max(0, count - config.max_sets_per_skeleton) for count in skeletons.values())
-    return extra + sum(count - 1 for count in texts.values())
-
-
-def _card_info(config: GenerationConfig) -> CardInfo:
     return CardInfo(
         title=f"Isomer sets: {config.family}",
         family=config.family,
         domains=config.domains,
         unseen_domains=config.unseen_domains,
         config=config.model_dump(mode="json"),
+        packs=described,
     )

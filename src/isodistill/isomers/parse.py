@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from isodistill.errors import IsodistillError
@@ -43,8 +43,21 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Pattern:
+    """A template as a regular expression, compiled when a text first may be of its shape.
+
+    Args:
+        kind: What it states.
+        source: The expression.
+        literals: What every text of this shape contains: looked for first, because that is much quicker than a match.
+    """
+
     kind: StatementKind
-    regex: re.Pattern[str]
+    source: str
+    literals: tuple[str, ...]
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        return re.compile(self.source)
 
 
 def parse_prompt(text: str, pack: Pack) -> Reading:
@@ -109,14 +122,13 @@ def _read(text: str, pack: Pack, role: Literal["premise", "question"], themes: s
     # A sentence starts with a capital that is not always the word's own.
     spellings = {text, text[:1].lower() + text[1:]}
     for pattern in _grammar(pack, role):
+        if not all(literal in text for literal in pattern.literals):
+            continue
         for spelling in spellings:
             if match := pattern.regex.fullmatch(spelling):
                 found = match.groupdict()
                 theme = found.pop("theme", None)
-                filling = {
-                    slot: found[slot] if sort == "number" else word_id(found[slot])
-                    for slot, sort in pattern.kind.slots.items()
-                }
+                filling = {slot: _filler(found[slot], sort) for slot, sort in pattern.kind.slots.items()}
                 readings[pattern.kind.build(filling)] = _theme_id(theme, pack) if theme else None
     if len(readings) != 1:
         raise IsodistillError(
@@ -129,6 +141,12 @@ def _read(text: str, pack: Pack, role: Literal["premise", "question"], themes: s
     return formula
 
 
+def _filler(text: str, sort: str) -> str:
+    if sort == "individuals":
+        return " ".join(word_id(part) for part in re.split(r", | and ", text))
+    return text if sort == "number" else word_id(text)
+
+
 def _theme_id(phrase: str, pack: Pack) -> str:
     for relation in pack.relations:
         if phrase in (relation.less, relation.greater):
@@ -136,7 +154,7 @@ def _theme_id(phrase: str, pack: Pack) -> str:
     return word_id(phrase)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def _grammar(pack: Pack, role: Literal["premise", "question"]) -> tuple[_Pattern, ...]:
     return tuple(
         _pattern(template, kind, pack)
@@ -155,12 +173,19 @@ def _pattern(template: str, kind: StatementKind, pack: Pack) -> _Pattern:
         sort = kind.slots[slot]
         if sort == "number":
             return rf"(?P<{slot}>0|[1-9][0-9]{{0,5}})"
+        if sort == "individuals":
+            word = f"(?:{_any(pack.individuals)})"
+            return f"(?P<{slot}>{word}(?:, {word})* and {word})"
         return f"(?P<{slot}>{_any(word for word in pack.words[sort].values() if not isinstance(word, Relation))})"
 
     regex = re.escape(template)
     for slot in template_slots(template):
         regex = regex.replace(re.escape(f"{{{slot}}}"), alternatives(slot))
-    return _Pattern(kind, re.compile(regex))
+    # The first letter of a sentence may be a capital: the first literal is looked for without it.
+    literals = [part for part in re.split(r"\{\w+\}", template) if part.strip()]
+    if literals and template.startswith(literals[0]):
+        literals[0] = literals[0][1:]
+    return _Pattern(kind, regex, tuple(literals))
 
 
 def _any(texts: Iterable[str]) -> str:

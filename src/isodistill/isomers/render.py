@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
 from isodistill.errors import IsodistillError
+from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.packs import Pack, Relation
 from isodistill.isomers.skeleton import Skeleton
 from isodistill.isomers.statements import StatementKind, find_kind
@@ -61,8 +62,9 @@ def draw_wording(rng: Random, skeleton: Skeleton, pack: Pack) -> Wording:
                 f"{len(words)}; lower the depth or the distractors, or add words to the pack."
             )
         lexicon.update(zip(names, rng.sample(words, len(names)), strict=True))
-    kinds = [find_kind(premise, "premise")[0].name for premise in skeleton.premises]
-    question = find_kind(skeleton.question, "question")[0].name
+    own = family_kinds(skeleton)
+    kinds = [find_kind(premise, "premise", own)[0].name for premise in skeleton.premises]
+    question = find_kind(skeleton.question, "question", own)[0].name
     return Wording(
         lexicon=lexicon,
         premises=tuple(rng.randrange(len(pack.templates[kind])) for kind in kinds),
@@ -71,8 +73,25 @@ def draw_wording(rng: Random, skeleton: Skeleton, pack: Pack) -> Wording:
     )
 
 
+def family_kinds(skeleton: Skeleton) -> tuple[str, ...]:
+    """Lists the statement kinds of a skeleton's family.
+
+    Args:
+        skeleton: The problem.
+
+    Returns:
+        Their names; none where the family is not one of `FAMILIES`.
+    """
+    return FAMILIES[skeleton.family].kinds if skeleton.family in FAMILIES else ()
+
+
 def clause(
-    formula: Formula, pack: Pack, lexicon: Lexicon, role: Literal["premise", "question"] = "premise", template: int = 0
+    formula: Formula,
+    pack: Pack,
+    lexicon: Lexicon,
+    role: Literal["premise", "question"] = "premise",
+    template: int = 0,
+    kinds: Collection[str] = (),
 ) -> str:
     """States a formula as a clause, without capital and full stop.
 
@@ -82,6 +101,7 @@ def clause(
         lexicon: The word for each symbol.
         role: Whether it is a premise or a question.
         template: The index of the template; 0 is the plainest.
+        kinds: The statement kinds of the problem's family, see `family_kinds`: needed where families share a shape.
 
     Returns:
         The clause.
@@ -89,15 +109,19 @@ def clause(
     Raises:
         IsodistillError: If no sentence can state the formula.
     """
-    kind, filling = find_kind(formula, role)
+    kind, filling = find_kind(formula, role, kinds)
     return pack.templates[kind.name][template].format_map(_slot_texts(kind, filling, pack, lexicon))
 
 
 def _slot_texts(kind: StatementKind, filling: Mapping[str, str], pack: Pack, lexicon: Lexicon) -> dict[str, str]:
-    texts = {
-        slot: filling[slot] if sort == "number" else str(pack.word(sort, lexicon[filling[slot]]))
-        for slot, sort in kind.slots.items()
-    }
+    def text(slot: str, sort: str) -> str:
+        if sort == "number":
+            return filling[slot]
+        if sort == "individuals":
+            return listing(str(pack.word("individual", lexicon[name])) for name in filling[slot].split(" "))
+        return str(pack.word(sort, lexicon[filling[slot]]))
+
+    texts = {slot: text(slot, sort) for slot, sort in kind.slots.items()}
     if kind.theme is not None:
         word = pack.word(kind.theme, lexicon["theme"])
         texts.update({"less": word.less, "greater": word.greater} if isinstance(word, Relation) else {"item": word})
@@ -117,6 +141,20 @@ def sentence(text: str, end: str = ".") -> str:
     return f"{text[0].upper()}{text[1:]}{end}"
 
 
+def listing(texts: Iterable[str], last_word: str = "and") -> str:
+    """Lists things in a sentence.
+
+    Args:
+        texts: At least two texts.
+        last_word: What stands before the last.
+
+    Returns:
+        For example ``"a, b and c"``.
+    """
+    *others, last = texts
+    return f"{', '.join(others)} {last_word} {last}"
+
+
 def choices_line(choices: Iterable[str]) -> str:
     """Asks for one answer of a closed set.
 
@@ -126,8 +164,7 @@ def choices_line(choices: Iterable[str]) -> str:
     Returns:
         For example ``"True, False or Unknown?"``.
     """
-    *others, last = choices
-    return f"{', '.join(others)} or {last}?"
+    return f"{listing(choices, 'or')}?"
 
 
 def render(skeleton: Skeleton, pack: Pack, wording: Wording, cue: str = "", position: CuePosition = "start") -> str:
@@ -144,13 +181,14 @@ def render(skeleton: Skeleton, pack: Pack, wording: Wording, cue: str = "", posi
         The premises in one paragraph, then the question: a lead and the statement, and the choices on a line of their
         own; or a question for a number.
     """
+    kinds = family_kinds(skeleton)
     sentences = [
-        sentence(clause(premise, pack, wording.lexicon, "premise", template))
+        sentence(clause(premise, pack, wording.lexicon, "premise", template, kinds))
         for premise, template in zip(skeleton.premises, wording.premises, strict=True)
     ]
     if cue:
         sentences = [cue, *sentences] if position == "start" else [*sentences, cue]
-    asked = clause(skeleton.question, pack, wording.lexicon, "question", wording.question)
+    asked = clause(skeleton.question, pack, wording.lexicon, "question", wording.question, kinds)
     if skeleton.choices:
         question = f"{pack.leads[wording.lead]} {sentence(asked)}\n{choices_line(skeleton.choices)}"
     else:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.card import CardInfo, card_text, read_card
+from isodistill.isomers.card import CardInfo, card_text, data_digest, read_card
+from isodistill.isomers.packs import register_packs, write_packs
 from isodistill.isomers.sets import IsomerSet
 
 MEMBER_TYPE = pa.struct([(name, pa.string()) for name in ("domain", "prompt", "completion", "formal", "cue")])
@@ -33,6 +34,12 @@ SCHEMA = pa.schema(
     ]
 )
 """The columns of every split; one row per isomer set."""
+
+PACKS_FOLDER = "packs"
+"""Where a data set keeps the domain packs that do not come with isodistill."""
+
+BATCH = 256
+"""How many rows are read at a time."""
 
 
 def check_target(out: Path, overwrite: bool = False) -> None:
@@ -109,10 +116,25 @@ def write_dataset(
     with replacing(out, overwrite) as draft:
         (draft / "data").mkdir()
         for split, sets in splits.items():
-            rows = [isomer_set.model_dump() for isomer_set in sets]
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft / "data" / f"{split}.parquet")
+            pq.write_table(to_table(sets), draft / "data" / f"{split}.parquet")
+        write_packs(
+            frozenset(domain for sets in splits.values() for isomer_set in sets for domain in isomer_set.domains),
+            draft / PACKS_FOLDER,
+        )
         counts = {split: len(sets) for split, sets in splits.items()}
-        (draft / "README.md").write_text(card_text(info, counts), encoding="utf-8")
+        (draft / "README.md").write_text(card_text(info, counts, data_digest(draft)), encoding="utf-8")
+
+
+def to_table(sets: Sequence[IsomerSet]) -> pa.Table:
+    """Turns sets into a table of the columns of a split.
+
+    Args:
+        sets: The sets.
+
+    Returns:
+        One row for each.
+    """
+    return pa.Table.from_pylist([isomer_set.model_dump() for isomer_set in sets], schema=SCHEMA)
 
 
 def available_splits(directory: Path) -> tuple[str, ...]:
@@ -148,26 +170,72 @@ def read_split(directory: Path, split: str) -> list[IsomerSet]:
         IsodistillError: If there is no such split, a column is missing or has another type, a row breaks a rule, a
             name appears twice, or a set lacks a domain that others have.
     """
+    sets = list(iterate_split(directory, split))
+    _check_split(sets, split)
+    return sets
+
+
+def count_sets(directory: Path, split: str) -> int:
+    """Counts the sets of a split without reading them.
+
+    Args:
+        directory: The data set.
+        split: The split's name.
+
+    Returns:
+        The number of sets.
+
+    Raises:
+        IsodistillError: If the file is not readable Parquet.
+    """
+    path = directory / "data" / f"{split}.parquet"
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise IsodistillError(f"The file {path} is not readable Parquet ({error}); generate it again.") from None
+
+
+def iterate_split(directory: Path, split: str) -> Iterator[IsomerSet]:
+    """Reads a split a few rows at a time and checks each row for itself.
+
+    Args:
+        directory: The data set; packs that it brings along become known.
+        split: The split's name.
+
+    Yields:
+        The sets in order.
+
+    Raises:
+        IsodistillError: If there is no such split, a column is missing or has another type, or a row breaks a rule.
+    """
     path = directory / "data" / f"{split}.parquet"
     if split not in available_splits(directory):
         raise IsodistillError(
             f"The data set {directory} has no split {split!r}; it has {', '.join(available_splits(directory))}."
         )
+    register_packs(directory / PACKS_FOLDER)
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        for field in SCHEMA:
+            if field.name not in names:
+                raise IsodistillError(
+                    f"The file {path} has no column {field.name!r}; add it or generate the data again."
+                )
+        for batch in file.iter_batches(BATCH, columns=SCHEMA.names):
+            table = _cast(pa.Table.from_batches([batch]).select(SCHEMA.names), path)
+            for row in table.to_pylist():
+                yield _read_row(row, path)
     except (OSError, pa.ArrowException) as error:
         raise IsodistillError(f"The file {path} is not readable Parquet ({error}); generate it again.") from None
-    for field in SCHEMA:
-        if field.name not in table.column_names:
-            raise IsodistillError(f"The file {path} has no column {field.name!r}; add it or generate the data again.")
+
+
+def _cast(table: pa.Table, path: Path) -> pa.Table:
     try:
-        table = table.select(SCHEMA.names).cast(SCHEMA)
+        return table.cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise IsodistillError(f"The file {path} has a column of another type ({reason}); generate it again.") from None
-    sets = [_read_row(row, path) for row in table.to_pylist()]
-    _check_split(sets, split)
-    return sets
 
 
 def _read_row(row: dict[str, Any], path: Path) -> IsomerSet:

@@ -20,9 +20,11 @@ from isodistill.logic.formula import (
     Var,
     Xor,
 )
+from isodistill.logic.notation import NotationError, format_notation, parse_formula
 from isodistill.logic.printer import format_formula
+from isodistill.logic.repairs import Repair, parse_with_repairs
 from isodistill.logic.serialise import formula_from_json, formula_to_json
-from isodistill.logic.solver import consistent, entails, status, unique_value
+from isodistill.logic.solver import UndecidedError, consistent, entails, status, unique_value
 
 __all__ = [
     "And",
@@ -38,16 +40,22 @@ __all__ = [
     "Int",
     "Less",
     "Not",
+    "NotationError",
     "Or",
+    "Repair",
     "Term",
+    "UndecidedError",
     "Var",
     "Xor",
     "canonical_form",
     "consistent",
     "entails",
     "format_formula",
+    "format_notation",
     "formula_from_json",
     "formula_to_json",
+    "parse_formula",
+    "parse_with_repairs",
     "status",
     "structure_hash",
     "unique_value",

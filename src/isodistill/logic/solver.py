@@ -47,6 +47,10 @@ MAX_INSTANCES = 20_000
 """Above this number of ground instances a problem goes to z3 with its quantifiers."""
 
 
+class UndecidedError(IsodistillError):
+    """z3 reached no verdict: the time is up, or the quantifiers are beyond it."""
+
+
 def status(premises: Sequence[Formula], question: Formula, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> str:
     """Decides what the premises say about a statement.
 
@@ -250,7 +254,7 @@ class _Translator:
         if assumptions:
             self.solver.pop()
         if verdict == z3.unknown:
-            raise IsodistillError(
+            raise UndecidedError(
                 f"z3 reached no verdict within {self._timeout_ms} ms ({reason}); simplify the premises or raise the "
                 "time limit."
             )

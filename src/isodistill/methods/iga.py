@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 
@@ -17,11 +17,11 @@ from isodistill.gradients.mask import (
     conflict_share,
     domain_moments,
 )
-from isodistill.gradients.projection import Projector, pull_back
+from isodistill.gradients.projection import Projector, pull_back, tangent_lift
 from isodistill.gradients.statistics import RunningMoments
-from isodistill.methods.base import Diagnostics, Method, Needs
+from isodistill.methods.base import Diagnostics, Method, Needs, RunInfo, Window
 
-MaskSpace = Literal["weight", "factor"]
+MaskSpace = Literal["weight", "factor", "factored", "tangent"]
 MaskStage = Literal["gradient", "update"]
 
 
@@ -36,7 +36,15 @@ class IGA(Method):
         Gr = rank-k truncated SVD of Gt
         grad_B = s Gr Aᵀ                grad_A = s Bᵀ Gr                     (weight space)
 
-    In factor space the mask acts on the gradients of A and B entrywise and nothing is projected. With
+    In ``factor`` space the mask acts on the gradients of A and B entrywise and nothing is projected. In ``factored``
+    space V and Gbar² are replaced by their row and column sums, so that two vectors are kept in place of two
+    matrices, and the mask is an outer product::
+
+        Z_row = EMA(sum_j V_ij) / (EMA-mean's sum_j Gbar_ij² + eps), Z_col alike over i
+        Gt = diag(m_row) Gbar diag(m_col),   m = exp(-tau/2 Z)
+
+    In ``tangent`` space the masked gradient is projected onto the tangent space at BA of the matrices of rank r, and
+    the factors' gradients are its lift (`tangent_lift`): one step of plain SGD moves BA along the projection. With
     ``mask_stage="update"`` the optimizer sees the plain mean gradient and the mask multiplies its update, because
     an optimizer that divides each entry by its own root mean square (Adam) undoes a mask on the gradient.
 
@@ -45,19 +53,20 @@ class IGA(Method):
 
     Args:
         tau: The mask's temperature, not negative; 0 with full rank is plain training.
-        mask_space: ``weight`` (dense G, one layer at a time) or ``factor`` (adapter-sized).
+        mask_space: ``weight`` (dense G, one layer at a time), ``factor`` (adapter-sized), ``factored`` (dense G, row
+            and column statistics) or ``tangent`` (dense G, projected onto the tangent space).
         mask_stage: ``gradient`` or ``update`` (factor space only); ``None`` picks ``update`` in factor space.
         statistics_decay: beta of the running averages, in [0, 1); 0 uses each step's own statistics.
         conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``.
         projection_rank: k, or ``None`` for full rank (no truncation).
         projection: ``randomized`` (warm-started) or ``exact``.
-        seed: Seeds the random subspaces of the projection.
 
     Raises:
         IsodistillError: if an argument is out of range, naming it.
     """
 
     name: ClassVar[str] = "iga"
+    source: ClassVar[str] = "arXiv 2606.05025"
     min_domains: ClassVar[int] = 2
 
     def __init__(
@@ -69,15 +78,16 @@ class IGA(Method):
         conflict_normalization: Normalization = "relative",
         projection_rank: int | None = None,
         projection: Literal["randomized", "exact"] = "randomized",
-        seed: int = 0,
     ) -> None:
         if not 0.0 <= tau < float("inf"):
             raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
-        if mask_space not in ("weight", "factor"):
-            raise IsodistillError(f"mask_space={mask_space!r} is unknown: choose 'weight' or 'factor'")
+        if mask_space not in get_args(MaskSpace):
+            raise IsodistillError(
+                f"mask_space={mask_space!r} is unknown: choose one of {', '.join(get_args(MaskSpace))}"
+            )
         if mask_stage not in (None, "gradient", "update"):
             raise IsodistillError(f"mask_stage={mask_stage!r} is unknown: choose 'gradient' or 'update'")
-        if mask_space == "weight" and mask_stage == "update":
+        if mask_space != "factor" and mask_stage == "update":
             raise IsodistillError("mask_stage='update' needs mask_space='factor': an update has no dense weight space")
         if not 0.0 <= statistics_decay < 1.0:
             raise IsodistillError(f"statistics_decay={statistics_decay} is out of range: give a number in [0, 1)")
@@ -96,14 +106,19 @@ class IGA(Method):
         self.mask_space = mask_space
         self.mask_stage = mask_stage or ("update" if mask_space == "factor" else "gradient")
         self.conflict_normalization = conflict_normalization
-        self.projector = None if projection_rank is None else Projector(projection_rank, projection, seed=seed)
+        self.projector = None if projection_rank is None else Projector(projection_rank, projection)
         self.statistics = RunningMoments(statistics_decay)
         self._meter = _Meter()
 
     @property
     def needs(self) -> Needs:
         """Factor or weight gradients, by the mask space."""
-        return self.mask_space
+        return Needs(gradients="factor" if self.mask_space == "factor" else "weight")
+
+    def bind(self, run: RunInfo) -> None:
+        """Learns the seed of the projection's random subspaces."""
+        if self.projector is not None:
+            self.projector.seed = run.seed
 
     @property
     def masks_update(self) -> bool:
@@ -111,13 +126,13 @@ class IGA(Method):
         return self.mask_stage == "update"
 
     def align_factors(
-        self, gradients: Mapping[str, torch.Tensor], weights: list[float]
+        self, gradients: Mapping[str, torch.Tensor], window: Window
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Masks each factor's mean gradient entrywise (see `Method.align_factors`)."""
         aligned: dict[str, torch.Tensor] = {}
         masks: dict[str, torch.Tensor] = {}
         for name, by_domain in gradients.items():
-            moments = domain_moments(by_domain.unbind(0), weights)
+            moments = domain_moments(by_domain.unbind(0), window.weights)
             mask, masked = self._mask(name, name.rpartition(".")[0], moments)
             if self.masks_update:
                 aligned[name], masks[name] = moments.mean, mask
@@ -126,12 +141,17 @@ class IGA(Method):
         return aligned, masks
 
     def align_weight(
-        self, layer: AdaptedLayer, gradients: Iterable[torch.Tensor], weights: list[float]
+        self, layer: AdaptedLayer, gradients: Iterable[torch.Tensor], window: Window
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks one layer's dense mean gradient, projects it and pulls it back (see `Method.align_weight`)."""
-        moments = domain_moments(gradients, weights)
-        _, masked = self._mask(layer.name, layer.name, moments)
+        moments = domain_moments(gradients, window.weights)
+        if self.mask_space == "factored":
+            masked = self._mask_marginals(layer.name, moments)
+        else:
+            _, masked = self._mask(layer.name, layer.name, moments)
         A, B = layer.A.detach().to(masked.dtype), layer.B.detach().to(masked.dtype)
+        if self.mask_space == "tangent":
+            return tangent_lift(masked, A, B, layer.scaling)
         if self.projector is None:
             return pull_back(masked, A, B, layer.scaling)
         factors = self.projector.project(layer.name, masked)
@@ -144,6 +164,20 @@ class IGA(Method):
         masked = mask * moments.mean
         self._meter.add_mask(layer_name, moments, mask, masked)
         return mask, masked
+
+    def _mask_marginals(self, name: str, moments: DomainMoments) -> torch.Tensor:
+        masks = []
+        for axis in (0, 1):
+            # The root of the summed squares stands for the mean, so that mean² is the energy of the row or column.
+            energy = moments.mean.square().sum(1 - axis).sqrt()
+            averages = self.statistics.update(
+                f"{name}.{'rows' if axis == 0 else 'columns'}", DomainMoments(energy, moments.variance.sum(1 - axis))
+            )
+            masks.append(conflict_mask(averages.mean, averages.variance, self.tau / 2, self.conflict_normalization))
+        rows, columns = masks
+        masked = rows.unsqueeze(1) * moments.mean * columns
+        self._meter.add_mask(name, moments, torch.outer(rows, columns), masked)
+        return masked
 
     def diagnostics(self) -> Diagnostics:
         """Sums up the masks since the last call."""

@@ -11,12 +11,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from isodistill.evaluation.bootstrap import Estimate
 from isodistill.evaluation.compare import is_ood_split
 from isodistill.evaluation.results import SplitResult
 from isodistill.report.drawing import HATCHES, INK, LINES, SERIES, Chart, figure, thin, to_svg
 from isodistill.report.runs import RunSummary, all_splits, number
 from isodistill.report.verdict import percent
+from isodistill.statistics.bootstrap import Estimate
 
 _MOST_COLUMNS = 80  # of a heat map: more steps are averaged in groups
 

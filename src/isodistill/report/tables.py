@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from isodistill.evaluation.bootstrap import Estimate
 from isodistill.evaluation.compare import ood_accuracy
 from isodistill.evaluation.results import SplitResult
 from isodistill.report.runs import RunSummary, all_splits, flatten
 from isodistill.report.verdict import interval, percent
+from isodistill.statistics.bootstrap import Estimate
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from isodistill.evaluation.bootstrap import Estimate
 from isodistill.evaluation.compare import PairedComparison, is_ood_split, paired_difference
 from isodistill.evaluation.metrics import accuracy
 from isodistill.report.runs import RunSummary, replicates
+from isodistill.statistics.bootstrap import Estimate
 
 
 @dataclass(frozen=True, slots=True)

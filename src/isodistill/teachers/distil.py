@@ -1,21 +1,54 @@
-"""Distillation of a data set: a teacher fills every completion, and all else stays as it is."""
+"""Distillation of a data set: a teacher fills the completions, and all else stays as it is."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
-from isodistill.answers import same_answer, split_completion
 from isodistill.errors import IsodistillError
+from isodistill.files import write_text_atomically
 from isodistill.isomers.card import CardInfo, read_card
-from isodistill.isomers.sets import IsomerSet, Member
+from isodistill.isomers.sets import IsomerSet
 from isodistill.isomers.store import available_splits, check_target, read_split, write_dataset
 from isodistill.teachers.base import Teacher
+from isodistill.teachers.collect import Collector, Outcome, Problem
+from isodistill.teachers.judge import Check
+from isodistill.teachers.sampling import Sampling
+from isodistill.teachers.statistics import Statistics, as_rows, gather
+from isodistill.traces import TraceStore
 
 Progress = Callable[[str, int, int], None]
-"""Told the split, how many of its sets are done, and how many there are."""
+"""Told the split, how many of its problems are settled, and how many there are."""
+
+STATISTICS_FILE = "distillation.json"
+"""What the teacher could and could not do, beside the data set's card."""
+
+
+@dataclass(frozen=True)
+class DistilOptions:
+    """How a data set is distilled.
+
+    Args:
+        sampling: The plan of attempts.
+        checks: Further checks of a rationale.
+        splits: The splits to fill, or ``None`` for all; the others are copied as they are.
+        limit_sets: At most this many sets of each filled split, or ``None`` for all; the others are left out.
+        incomplete: What becomes of a set with a member that no teacher could explain: ``"drop"`` it whole, or
+            ``"fail"`` and write nothing.
+        fill_from: A second teacher for the members that the first one could not explain, or ``None``.
+    """
+
+    sampling: Sampling = field(default_factory=Sampling)
+    checks: tuple[Check, ...] = ()
+    splits: tuple[str, ...] | None = None
+    limit_sets: int | None = None
+    incomplete: Literal["drop", "fail"] = "fail"
+    fill_from: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +62,9 @@ class DistilReport:
         members: The number of completions.
         mean_words: Their mean length in words.
         seconds: The time it took.
+        filled: Completions by the second teacher.
+        dropped: Sets that were dropped because a member had no trace.
+        statistics: The first teacher's outcomes by family and domain.
     """
 
     out: Path
@@ -37,63 +73,188 @@ class DistilReport:
     members: int
     mean_words: float
     seconds: float
+    filled: int
+    dropped: int
+    statistics: Statistics
 
 
 def distil(
-    directory: Path, teacher: Teacher, out: Path, progress: Progress | None = None, overwrite: bool = False
+    directory: Path,
+    teacher: Teacher,
+    out: Path,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    *,
+    options: DistilOptions | None = None,
+    store: TraceStore | None = None,
 ) -> DistilReport:
-    """Lets a teacher fill the completions of every member of every split.
+    """Lets a teacher fill the completions of every member of every split, and checks every answer.
 
     Args:
         directory: The data set to read.
         teacher: Who writes.
         out: The directory to write; with `overwrite` it may be the one that is read.
-        progress: Called after each set.
+        progress: Called as problems are settled.
         overwrite: Whether a data set that is already there may be replaced.
+        options: How; the defaults fill everything or fail.
+        store: Where replies are kept, so that a rerun asks for nothing twice.
 
     Returns:
         What was written.
 
     Raises:
-        IsodistillError: If the data cannot be read or written, or a trace does not end in the verified answer; nothing
-            is written then.
+        IsodistillError: If the data cannot be read or written, a request got no reply, or a member has no trace that
+            ends in the verified answer and sets may not be dropped; no data set is written then, and the store keeps
+            every reply.
     """
+    options = options or DistilOptions()
     check_target(out, overwrite)
     started = time.monotonic()
     info, _ = read_card(directory / "README.md")
-    filled: dict[str, list[IsomerSet]] = {}
-    words = members = 0
-    for split in available_splits(directory):
-        sets = read_split(directory, split)
-        filled[split] = []
-        for place, isomer_set in enumerate(sets):
-            explained = tuple(_explained(teacher, isomer_set, member) for member in isomer_set.members)
-            filled[split].append(isomer_set.model_copy(update={"members": explained}))
-            words += sum(len(member.completion.split()) for member in explained)
-            members += len(explained)
-            if progress is not None:
-                progress(split, place + 1, len(sets))
-    write_dataset(out, filled, _card_info(info, filled, teacher.name), overwrite)
-    return DistilReport(
+    work = select_sets(directory, options)
+    collector = Collector(teacher, options.sampling, store, options.checks)
+    taught: dict[str, list[IsomerSet]] = {}
+    asked: list[Outcome] = []
+    filled = dropped = 0
+    for split, sets in work.items():
+        problems = problems_of(sets)
+        outcomes = collector.collect(problems, _named(progress, split))
+        _require_replies(outcomes, teacher, store)
+        asked += outcomes
+        completions = {outcome.problem.digest: outcome.completion for outcome in outcomes}
+        missing = [problem for problem in problems if completions[problem.digest] is None]
+        if missing and options.fill_from is not None:
+            helper = Collector(options.fill_from, options.sampling, store, options.checks)
+            rescued = helper.collect(missing, _named(progress, f"{split}, {options.fill_from.kind}"))
+            _require_replies(rescued, options.fill_from, store)
+            completions |= {outcome.problem.digest: outcome.completion for outcome in rescued}
+            filled += sum(outcome.completion is not None for outcome in rescued)
+        if options.incomplete == "fail":
+            _require_traces(outcomes, completions, teacher)
+        taught[split] = [whole for isomer_set in sets if (whole := _with_completions(isomer_set, completions))]
+        dropped += len(sets) - len(taught[split])
+        if sets and not taught[split]:
+            raise IsodistillError(
+                f"In split {split!r} no set has a trace for every member, so nothing is left of it; see"
+                " `isodistill traces list`, then allow more retries, fill from another teacher or take a better one."
+            )
+    everything = {
+        split: taught[split] if split in taught else read_split(directory, split)
+        for split in available_splits(directory)
+    }
+    by = teacher.name if options.fill_from is None else f"{teacher.name}; gaps by {options.fill_from.name}"
+    write_dataset(out, everything, _card_info(info, everything, by), overwrite)
+    texts = [member.completion for sets in taught.values() for isomer_set in sets for member in isomer_set.members]
+    report = DistilReport(
         out=out,
         teacher=teacher.name,
-        splits={split: len(sets) for split, sets in filled.items()},
-        members=members,
-        mean_words=words / members if members else 0.0,
+        splits={split: len(sets) for split, sets in everything.items()},
+        members=len(texts),
+        mean_words=sum(len(text.split()) for text in texts) / len(texts) if texts else 0.0,
         seconds=time.monotonic() - started,
+        filled=filled,
+        dropped=dropped,
+        statistics=gather(asked),
+    )
+    _write_statistics(report, by)
+    return report
+
+
+def select_sets(directory: Path, options: DistilOptions) -> dict[str, list[IsomerSet]]:
+    """Reads the sets that a teacher is to fill.
+
+    Args:
+        directory: The data set.
+        options: Which splits, and how many sets.
+
+    Returns:
+        The sets of each split. A limit picks by a hash of the sets' names: the same ones in every run.
+
+    Raises:
+        IsodistillError: If the data cannot be read, or a split does not exist.
+    """
+    splits = available_splits(directory) if options.splits is None else options.splits
+    work = {split: read_split(directory, split) for split in splits}
+    if options.limit_sets is None:
+        return work
+    for split, sets in work.items():
+        ranked = sorted(sets, key=lambda isomer_set: hashlib.sha256(isomer_set.set_id.encode()).digest())
+        kept = {isomer_set.set_id for isomer_set in ranked[: options.limit_sets]}
+        work[split] = [isomer_set for isomer_set in sets if isomer_set.set_id in kept]
+    return work
+
+
+def problems_of(sets: list[IsomerSet]) -> list[Problem]:
+    """Lists the members of sets as problems.
+
+    Args:
+        sets: The sets.
+
+    Returns:
+        One problem for each member, in order.
+    """
+    return [Problem(isomer_set, member) for isomer_set in sets for member in isomer_set.members]
+
+
+def _named(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(stage, done, total)
+
+
+def _with_completions(isomer_set: IsomerSet, completions: dict[str, str | None]) -> IsomerSet | None:
+    """Fills a set; a set with a gap is none, because a missing domain would bias what is learnt."""
+    members = []
+    for member in isomer_set.members:
+        completion = completions[Problem(isomer_set, member).digest]
+        if completion is None:
+            return None
+        members.append(member.model_copy(update={"completion": completion}))
+    return isomer_set.model_copy(update={"members": tuple(members)})
+
+
+def _require_replies(outcomes: list[Outcome], teacher: Teacher, store: TraceStore | None) -> None:
+    """Stops where requests went unanswered: dropping their sets would let an outage shape the data."""
+    lost = [outcome for outcome in outcomes if outcome.failure is not None and not outcome.failure.permanent]
+    if not lost:
+        return
+    failure = lost[0].failure
+    assert failure is not None
+    kept = "" if store is None else f" (every reply so far is kept in {store.path})"
+    raise IsodistillError(
+        f"{len(lost)} of {len(outcomes)} problems got no reply from the teacher {teacher.name!r}, the first because of"
+        f" {failure.reason}: {failure.detail}; mend that and run the same command again{kept}."
     )
 
 
-def _explained(teacher: Teacher, isomer_set: IsomerSet, member: Member) -> Member:
-    trace = teacher.explain(isomer_set, member)
-    # Read back as a student's text would be: a rationale may not smuggle in another answer line.
-    _, answer = split_completion(trace.completion)
-    if not same_answer(trace.answer, isomer_set.answer) or not same_answer(answer, isomer_set.answer):
+def _require_traces(outcomes: list[Outcome], completions: dict[str, str | None], teacher: Teacher) -> None:
+    for outcome in outcomes:
+        problem = outcome.problem
+        if completions[problem.digest] is not None:
+            continue
+        isomer_set, where = problem.isomer_set, f"set {problem.isomer_set.set_id!r}, domain {problem.member.domain!r}"
+        if outcome.failure is not None:
+            raise IsodistillError(f"For {where}, the teacher {teacher.name!r} gives no trace: {outcome.failure.detail}")
+        _, last = outcome.attempts[max(outcome.attempts)]
+        if last.verdict == "wrong answer":
+            raise IsodistillError(
+                f"For {where}, the teacher {teacher.name!r} answers {last.answer!r} instead of {isomer_set.answer!r};"
+                " use another teacher or drop the set."
+            )
+        reason = "low agreement" if outcome.lacks_agreement else last.verdict
         raise IsodistillError(
-            f"For set {isomer_set.set_id!r}, domain {member.domain!r}, the teacher {teacher.name!r} answers "
-            f"{trace.answer!r} instead of {isomer_set.answer!r}; use another teacher or drop the set."
+            f"For {where}, the teacher {teacher.name!r} wrote no trace that can be used ({reason}); use another teacher"
+            " or drop the set."
         )
-    return member.model_copy(update={"completion": trace.completion})
+
+
+def _write_statistics(report: DistilReport, by: str) -> None:
+    summary: dict[str, Any] = {
+        "teacher": by,
+        "completions": report.members,
+        "filled_by_the_second_teacher": report.filled,
+        "sets_dropped": report.dropped,
+        "groups": as_rows(report.statistics),
+    }
+    write_text_atomically(report.out / STATISTICS_FILE, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def _card_info(info: CardInfo | None, splits: dict[str, list[IsomerSet]], teacher: str) -> CardInfo:

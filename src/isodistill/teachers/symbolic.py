@@ -7,14 +7,14 @@ from typing import Literal
 from isodistill.errors import IsodistillError
 from isodistill.isomers.packs import load_pack
 from isodistill.isomers.sets import IsomerSet, Member
-from isodistill.teachers.base import Trace
+from isodistill.teachers.base import Explainer, Trace
 from isodistill.teachers.tellings import TELLINGS
 from isodistill.teachers.tellings.voice import Voice
 
 Style = Literal["full", "short"]
 
 
-class SymbolicTeacher:
+class SymbolicTeacher(Explainer):
     """Tells each step of the proof as a sentence, then what follows for the question.
 
     Where the answer is Unknown it tells what can be derived, and why the question stays open.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +28,23 @@ class IsomerConfig(SFTConfig):
         IsodistillError: if an option that the alignment cannot do right is on; the message names it.
     """
 
-    method: str = field(default="iga", metadata={"help": "Gradient method: 'iga', or 'erm' for plain fine-tuning."})
+    method: str = field(
+        default="iga",
+        metadata={"help": "Gradient method; `isodistill methods` lists them. 'erm' is plain fine-tuning."},
+    )
+    method_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'The method\'s own options, for example {"penalty_weight": 10}.'}
+    )
+    penalty: str | None = field(
+        default=None, metadata={"help": "A penalty or reweighting beside the method, for example 'consistency'."}
+    )
+    penalty_options: dict[str, Any] | str | None = field(default=None, metadata={"help": "The penalty's own options."})
+    shuffle_domains: bool = field(
+        default=False, metadata={"help": "Control: permute the domain labels, so that they mean nothing."}
+    )
     tau: float = field(default=3.0, metadata={"help": "Temperature of the conflict mask M = exp(-tau Z)."})
     mask_space: str = field(
-        default="factor", metadata={"help": "Where the mask acts: 'factor' (LoRA A and B) or 'weight' (dense)."}
+        default="factor", metadata={"help": "Where the mask acts: factor, weight, factored or tangent."}
     )
     mask_stage: str | None = field(
         default=None,
@@ -71,6 +85,7 @@ class IsomerConfig(SFTConfig):
     def __post_init__(self) -> None:
         """Checks the options and fills in the defaults that depend on the machine."""
         self._refuse_options()
+        self._read_mappings()
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and not self.fp16
         # transformers validates `optim` against its own list, so ours is hidden from it for a moment.
@@ -81,10 +96,11 @@ class IsomerConfig(SFTConfig):
         if ours:
             self.optim = TENSOR_ADAMW
 
-    def method_options(self) -> dict[str, Any]:
+    def options_for_method(self) -> dict[str, Any]:
         """Returns the arguments of the gradient method that this configuration holds."""
+        own: dict[str, Any] = dict(self.method_options or {})  # type: ignore[arg-type]
         if self.method != "iga":
-            return {}
+            return own
         return {
             "tau": self.tau,
             "mask_space": self.mask_space,
@@ -93,8 +109,23 @@ class IsomerConfig(SFTConfig):
             "conflict_normalization": self.conflict_normalization,
             "projection_rank": self.projection_rank,
             "projection": self.projection,
-            "seed": self.seed,
-        }
+        } | own
+
+    def _read_mappings(self) -> None:
+        for name in ("method_options", "penalty_options"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                try:
+                    value = json.loads(value)
+                except ValueError:
+                    value = False
+            if value is not None and not isinstance(value, dict):
+                raise IsodistillError(
+                    f'{name} is not a mapping of option names to values: write, for example, {{"penalty_weight": 10}}'
+                )
+            setattr(self, name, value)
+        if self.penalty_options and self.penalty is None:
+            raise IsodistillError("penalty_options are given without a penalty: name it in penalty")
 
     def _refuse_options(self) -> None:
         reasons = {

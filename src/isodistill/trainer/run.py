@@ -163,7 +163,7 @@ def run_training(
 def _settings(job: TrainJob, config: IsomerConfig) -> dict[str, Any]:
     defaults = IsomerConfig(output_dir=str(config.output_dir)).to_dict()
     always = {"method", "learning_rate", "seed", "optim", "max_steps", "per_device_train_batch_size"}
-    always |= set(config.method_options())
+    always |= set(config.options_for_method())
     options = {
         name: value
         for name, value in config.to_dict().items()

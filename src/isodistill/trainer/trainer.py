@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,19 +11,21 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.sft_trainer import SFTTrainer
 
 from isodistill.aligner import DomainWeighting, GradientAligner
 from isodistill.errors import IsodistillError
-from isodistill.methods import Diagnostics
+from isodistill.methods import Diagnostics, Method, RunInfo, build_method, build_penalty
 from isodistill.optim import TensorAdamW
 from isodistill.runs import DIAGNOSTICS_FILE
 from isodistill.students import load_student
+from isodistill.trainer.callbacks import TersePrinter, TerseProgress, WeightsMoved
 from isodistill.trainer.config import TENSOR_ADAMW, IsomerConfig
-from isodistill.trainer.data import IsomerCollator, group_sets, member_rows, training_rows
-from isodistill.trainer.label_positions import label_positions_only, scores_every_position
+from isodistill.trainer.data import IsomerCollator, group_sets, is_paired, member_rows, shuffle_domains, training_rows
+from isodistill.trainer.forward import forward_view, labelled_pass, refuse_scaled_logits, scores_every_position
+from isodistill.window import num_processes
 
 ALIGNER_FILE = "aligner.safetensors"
 """The alignment's state inside a checkpoint folder."""
@@ -33,7 +36,8 @@ class IsomerTrainer(SFTTrainer):
 
     A drop-in for `trl.SFTTrainer`: the same arguments, callbacks, logging, checkpoints and saved adapters. Each row
     of the data is a whole isomer set, so every batch holds the same number of sequences of each domain and a set
-    is never split. With ``method="erm"`` it trains exactly as SFTTrainer does on the same batches.
+    is never split. Rows without a set id are unpaired: each stands for itself, and a batch holds whatever domains it
+    drew. With ``method="erm"`` it trains exactly as SFTTrainer does on the same batches.
 
     Args:
         model: A student (see `isodistill.students.resolve_student`), a model, or a `PeftModel`.
@@ -63,19 +67,16 @@ class IsomerTrainer(SFTTrainer):
         for argument in ("compute_loss_func", "data_collator", "formatting_func"):
             if kwargs.get(argument) is not None:
                 raise IsodistillError(f"{argument} is not supported: per-domain gradients need the trainer's own")
-        if args.world_size > 1:
-            raise IsodistillError(
-                f"{args.world_size} processes are not supported yet: per-domain gradients are not reduced across"
-                " ranks; run one process"
-            )
         members = member_rows(train_dataset, train_dataset.column_names)
+        self.paired = is_paired(train_dataset.column_names)
+        """Whether the data's rows form isomer sets."""
         self.domains = sorted({member.domain for member in members})
         """The training domains; a domain id is a position in this list."""
-        if args.method != "erm" and len(self.domains) < 2:
-            raise IsodistillError(
-                f"method={args.method!r} compares domains and the data has only {self.domains[0]!r}: generate at least"
-                " two domains, or use method='erm'"
-            )
+        methods = [build_method(args.method, **args.options_for_method())]
+        if args.penalty is not None:
+            methods.append(build_penalty(args.penalty, **_as_dict(args.penalty_options)))
+        for method in methods:
+            self._refuse_method(method, args)
         if isinstance(model, str):
             model, tokenizer = load_student(model)
             processing_class = processing_class or tokenizer
@@ -90,6 +91,9 @@ class IsomerTrainer(SFTTrainer):
             raise IsodistillError(
                 "mixture-of-experts students are not supported: their auxiliary loss ties the domains together"
             )
+        for method in methods:
+            if method.needs.forward:
+                refuse_scaled_logits(text_config, method.name)
         if args.gradient_checkpointing:
             checkpointing = _as_dict(args.gradient_checkpointing_kwargs)
             args.gradient_checkpointing_kwargs = {**checkpointing, "use_reentrant": False}
@@ -106,16 +110,51 @@ class IsomerTrainer(SFTTrainer):
         # This refuses what cannot be aligned, for ERM too, so that methods are compared on equal terms.
         self.aligner = GradientAligner(
             cast(torch.nn.Module, self.model),
-            args.method,
+            methods[0],
+            penalty=methods[1] if len(methods) > 1 else None,
             engine=args.engine,
             domain_weighting=cast(DomainWeighting, args.domain_weighting),
             accumulation_steps=args.gradient_accumulation_steps,
-            **args.method_options(),
+            run=RunInfo(len(self.domains), self._total_steps(), args.seed),
         )
-        self.add_callback(_WeightsMoved())
-        for usual, terse in ((ProgressCallback, _TerseProgress), (PrinterCallback, _TersePrinter)):
+        self._window_sequences = 0.0
+        self._replayed: list[tuple[dict[str, Any], torch.Tensor]] = []
+        # A method that replays has moved the weights before the optimizer's turn, where the callback looks.
+        if not self.aligner.replays:
+            self.add_callback(WeightsMoved())
+        for usual, terse in ((ProgressCallback, TerseProgress), (PrinterCallback, TersePrinter)):
             if self.pop_callback(usual) is not None:
                 self.add_callback(terse)
+
+    def _refuse_method(self, method: Method, args: IsomerConfig) -> None:
+        """Refuses, by name, what the method cannot do on these data and options."""
+        name = f"method={method.name!r}"
+        if len(self.domains) < method.min_domains:
+            raise IsodistillError(
+                f"{name} compares domains and the data has only {self.domains[0]!r}: generate at least"
+                " two domains, or use method='erm'"
+            )
+        if method.needs.sets and not self.paired:
+            raise IsodistillError(f"{name} compares the members of a set and the data has no set_id: give isomer sets")
+        if self.paired and args.per_device_train_batch_size < method.needs.sequences:
+            raise IsodistillError(
+                f"{name} needs {method.needs.sequences} sequences of each domain in a micro-batch: set"
+                f" per_device_train_batch_size to {method.needs.sequences} or more"
+            )
+        if args.bf16 and not method.reduced_precision:
+            raise IsodistillError(f"{name} takes differences that drown in bf16's round-off: set bf16=False")
+        if args.loss_type != "nll" and (method.needs.losses or method.needs.forward):
+            raise IsodistillError(f"{name} is defined on the mean negative log-likelihood: set loss_type='nll'")
+        if args.shuffle_domains and args.penalty is None and not method.uses_domains:
+            raise IsodistillError(f"shuffle_domains=True changes nothing for {name}, which reads no domain label")
+
+    def _total_steps(self) -> int:
+        args = self.args
+        if args.max_steps > 0:
+            return int(args.max_steps)
+        rows = len(cast(Dataset, self.train_dataset))
+        batches = math.ceil(rows / (args.per_device_train_batch_size * max(1, args.world_size)))
+        return math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps))
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
@@ -131,7 +170,8 @@ class IsomerTrainer(SFTTrainer):
             raise IsodistillError(f"the {dataset_name} data has domain {unknown[0]!r}, which the training data lacks")
         rows = training_rows(members, bool(processing_class.chat_template), args.system_prompt)
         tokenised = super()._prepare_dataset(rows, processing_class, args, packing, None, dataset_name)
-        return group_sets(tokenised, members, self.domains, args.max_length)
+        sets = group_sets(tokenised, members, self.domains, args.max_length, processing_class)
+        return shuffle_domains(sets, args.seed) if args.shuffle_domains and dataset_name == "train" else sets
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Makes the optimizer, and lets the method mask its update where it does so."""
@@ -151,60 +191,120 @@ class IsomerTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Computes SFTTrainer's loss; the model never sees the domain ids."""
-        inputs = {name: value for name, value in inputs.items() if name != "domain_ids"}
-        if return_outputs or self.label_smoother is not None or not scores_every_position(inputs["labels"].device):
+        """Computes SFTTrainer's loss, and in training the penalties; the model never sees the domains."""
+        batch, inputs = inputs, {name: value for name, value in inputs.items() if name not in _SET_COLUMNS}
+        training = self.model.training and not self.aligner.replays  # type: ignore[union-attr]
+        if return_outputs or self.label_smoother is not None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with label_positions_only(self.accelerator.unwrap_model(model).get_base_model(), inputs) as labelled:
-            return super().compute_loss(model, labelled, return_outputs, num_items_in_batch)
+        if not training and not scores_every_position(inputs["labels"].device):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        causal_lm = self.accelerator.unwrap_model(model).get_base_model()
+        with labelled_pass(causal_lm, inputs) as labelled:
+            loss = super().compute_loss(model, labelled.inputs, return_outputs, num_items_in_batch)
+        if training and len(labelled.inputs["shift_labels"][0]):
+            share = len(batch["domain_ids"]) / self._window_sequences if self._window_sequences else None
+            extra = self.aligner.penalize(forward_view(causal_lm, labelled, batch), share)
+            if extra is not None:
+                loss = loss + extra
+        return loss
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Collects the micro-batches of one step, and counts their sequences over all processes."""
+        batches, num_items = super().get_batch_samples(*args, **kwargs)
+        count = sum(len(batch["domain_ids"]) for batch in batches)
+        if num_processes() > 1:
+            device = self.accelerator.device
+            total = self.accelerator.gather(torch.tensor([count], device=device)).sum()
+            # DDP averages over the processes what each of them adds up.
+            self._window_sequences = float(total) / num_processes()
+        else:
+            self._window_sequences = float(count)
+        return batches, num_items
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Runs forward and backward inside the aligner's record, and aligns on the window's last micro-batch."""
-        domain_ids, labels = inputs["domain_ids"], inputs["labels"]
-        label_tokens = labels[:, 1:].ne(-100).sum(1)  # (batch,)
         normalizer = None if num_items_in_batch is None else float(num_items_in_batch)
+        if normalizer is not None and self.args.average_tokens_across_devices:
+            normalizer /= num_processes()  # TRL multiplies by it, and DDP divides again
         self.aligner.accumulation_steps = self.current_gradient_accumulation_steps
         engine = self.aligner.engine
-        if engine is None or engine.splits_batches:
-            with self.aligner.record(domain_ids, label_tokens, normalizer):
+        if self.aligner.replays:
+            loss = self._keep_for_replay(model, inputs)
+        elif engine is None or engine.splits_batches:
+            inputs = inputs | self.aligner.augment({name: inputs[name] for name in _MODEL_COLUMNS})
+            with self.aligner.record(inputs["domain_ids"], _label_tokens(inputs), normalizer):
                 loss = super().training_step(model, inputs, num_items_in_batch)
         else:
             # Every sub-batch's loss is its sum over the window's tokens, so the parts add up to the whole.
+            label_tokens = _label_tokens(inputs)
             total = normalizer if normalizer is not None else float(label_tokens.sum())
+            whole = num_items_in_batch if num_items_in_batch is not None else torch.tensor(total)
             parts = []
-            for domain in domain_ids.unique():
-                rows = domain_ids == domain
-                part = {name: value[rows] if torch.is_tensor(value) else value for name, value in inputs.items()}
-                with self.aligner.record(domain_ids[rows], label_tokens[rows], total):
-                    parts.append(super().training_step(model, part, torch.tensor(total, device=labels.device)))
+            for domain in inputs["domain_ids"].unique():
+                rows = inputs["domain_ids"] == domain
+                part = _rows(inputs, rows)
+                with self.aligner.record(part["domain_ids"], label_tokens[rows], total):
+                    parts.append(super().training_step(model, part, whole))
             loss = torch.stack(parts).sum()
-        if self.accelerator.sync_gradients:
+        if self.accelerator.sync_gradients and not self.aligner.replays:
             self._report(self.aligner.step())
         return loss
 
+    def _keep_for_replay(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Keeps the window's micro-batches; on the last one, lets the method run through them as it wants."""
+        inputs = self._prepare_inputs(inputs)
+        label_tokens = _label_tokens(inputs)
+        with self.aligner.record(inputs["domain_ids"], label_tokens):
+            pass
+        self._replayed.append((inputs, label_tokens))
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=inputs["labels"].device)
+        window, self._replayed = self._replayed, []
+        tokens = self._total_train_tokens
+        total = float(sum(int(count.sum()) for _, count in window))
+        first: dict[int, torch.Tensor] = {}
+
+        def run(domain: int) -> None:
+            items = sum(int(count[batch["domain_ids"] == domain].sum()) for batch, count in window)
+            losses = []
+            # The same dropout each time a domain is run, or differences would measure the dropout.
+            with torch.random.fork_rng(devices=[] if inputs["labels"].device.type == "cpu" else None):
+                torch.manual_seed(self.args.seed * 1_000_003 + self.state.global_step * 1_009 + domain)
+                for batch, _ in window:
+                    rows = batch["domain_ids"] == domain
+                    if bool(rows.any()):
+                        part = _rows(batch, rows)
+                        losses.append(super(IsomerTrainer, self).training_step(model, part, torch.tensor(items)))
+            first.setdefault(domain, torch.stack(losses).sum() * (items / total))
+
+        self._report(self.aligner.step(run))
+        # The data were read once, however often the method ran through them.
+        self._total_train_tokens = tokens + sum(int(batch["attention_mask"].sum()) for batch, _ in window)
+        return torch.stack(list(first.values())).sum()
+
     def _report(self, diagnostics: Diagnostics) -> None:
         """Adds one step's diagnostics to the metrics that TRL logs, and to the run's own file."""
-        if self.aligner.engine is None:
-            return
+        values = {
+            "mean_mask": diagnostics.mean_mask,
+            "kept_energy": diagnostics.kept_energy,
+            "projection_residual": diagnostics.projection_residual,
+        } | {self._with_domain(name): value for name, value in diagnostics.values.items()}
         metrics = self._metrics["train"]
-        metrics["mean_mask"].append(diagnostics.mean_mask)
-        metrics["kept_energy"].append(diagnostics.kept_energy)
-        if diagnostics.projection_residual is not None:
-            metrics["projection_residual"].append(diagnostics.projection_residual)
+        for name, value in values.items():
+            if value is not None:
+                metrics[name].append(value)
         for layer, share in diagnostics.conflict.items():
             metrics[f"conflict/{layer}"].append(share)
-        if self.is_world_process_zero():
-            line = {
-                "step": self.state.global_step + 1,
-                "mean_mask": diagnostics.mean_mask,
-                "kept_energy": diagnostics.kept_energy,
-                "projection_residual": diagnostics.projection_residual,
-                "conflict": diagnostics.conflict,
-            }
+        if self.is_world_process_zero() and self._has_state():
+            line = {"step": self.state.global_step + 1} | values | {"conflict": diagnostics.conflict}
             path = Path(str(self.args.output_dir)) / DIAGNOSTICS_FILE
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as handle:
                 handle.write(json.dumps(line) + "\n")
+
+    def _with_domain(self, name: str) -> str:
+        kind, slash, domain = name.partition("/")
+        return f"{kind}/{self.domains[int(domain)]}" if slash and kind == "domain_loss" else name
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trains; on a resume, the alignment's state and the diagnostics continue from the checkpoint.
@@ -237,7 +337,7 @@ class IsomerTrainer(SFTTrainer):
         state_file = checkpoint / "trainer_state.json"
         if not state_file.is_file():
             raise IsodistillError(f"{checkpoint} is not a checkpoint: it has no trainer_state.json")
-        if self.aligner.state_dict() or self.aligner.engine is not None:
+        if self._has_state():
             file = checkpoint / ALIGNER_FILE
             if not file.is_file():
                 raise IsodistillError(
@@ -247,12 +347,29 @@ class IsomerTrainer(SFTTrainer):
             self.aligner.load_state_dict(load_file(file, device=str(self.args.device)))
         return int(json.loads(state_file.read_text(encoding="utf-8"))["global_step"])
 
+    def _has_state(self) -> bool:
+        return cast(IsomerConfig, self.args).method != "erm" or self.aligner.penalty is not None
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.aligner.engine is not None and self.args.should_save:
+        if self._has_state() and self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             state = {name: tensor.contiguous() for name, tensor in self.aligner.state_dict().items()}
             save_file(state, folder / ALIGNER_FILE)
+
+
+_MODEL_COLUMNS = ("input_ids", "attention_mask", "labels")
+_SET_COLUMNS = ("domain_ids", "set_ids", "answer_positions")
+"""What the collator adds for the methods, and the model never sees."""
+
+
+def _label_tokens(inputs: dict[str, Any]) -> torch.Tensor:
+    """Counts each sequence's label tokens: (batch,)."""
+    return torch.as_tensor(inputs["labels"][:, 1:].ne(-100).sum(1))
+
+
+def _rows(batch: dict[str, Any], rows: torch.Tensor) -> dict[str, Any]:
+    return {name: value[rows] if torch.is_tensor(value) else value for name, value in batch.items()}
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
@@ -268,55 +385,3 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError):  # a line cut off by a kill
         return 2**63
-
-
-def _without_conflict(logs: dict[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (logs or {}).items() if not name.startswith("conflict/")}
-
-
-class _TerseProgress(ProgressCallback):
-    """Keeps the layers' conflict, some two hundred numbers a step, off the terminal; trackers still log it."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Shows the other numbers."""
-        super().on_log(args, state, control, logs=_without_conflict(logs), **kwargs)
-
-
-class _TersePrinter(PrinterCallback):
-    """The same for runs without a progress bar."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Prints the other numbers."""
-        super().on_log(args, state, control, logs=_without_conflict(logs), **kwargs)
-
-
-_NO_MOVEMENT = torch.finfo(torch.float32).eps ** 2
-"""The largest change of a weight that counts as none."""
-
-
-class _WeightsMoved(TrainerCallback):
-    """Checks after the first step with a learning rate that the adapter has moved at all."""
-
-    def __init__(self) -> None:
-        self._before: list[torch.Tensor] | None = None
-        self._done = False
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remembers the adapter."""
-        rate = max(group["lr"] for group in kwargs["optimizer"].param_groups)
-        if not self._done and rate > 0.0:
-            self._before = [p.detach().clone() for p in kwargs["model"].parameters() if p.requires_grad]
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Compares it."""
-        if self._before is None:
-            return
-        after = (p for p in kwargs["model"].parameters() if p.requires_grad)
-        # B starts at zero, where even a gradient that the mask wiped out leaves a denormal trace: that is no movement.
-        moved = any(bool((new - old).abs().max() > _NO_MOVEMENT) for old, new in zip(self._before, after, strict=True))
-        self._before, self._done = None, True
-        if not moved:
-            raise IsodistillError(
-                "no adapter weight moved in the first optimizer step: the gradient is zero (is every completion"
-                " truncated, or tau so large that the mask is zero?)"
-            )

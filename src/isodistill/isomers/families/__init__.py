@@ -5,14 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from isodistill.errors import IsodistillError
+from isodistill.isomers.families.allocation import Allocation
 from isodistill.isomers.families.base import Family, build_family
+from isodistill.isomers.families.counting import Counting
 from isodistill.isomers.families.deduction import Deduction
 from isodistill.isomers.families.ordering import Ordering
 from isodistill.isomers.families.quantity import Quantity
+from isodistill.isomers.families.statute import Statute
+from isodistill.isomers.families.syllogism import Syllogism
 
-__all__ = ["FAMILIES", "Deduction", "Family", "Ordering", "Quantity", "make_family"]
+__all__ = [
+    "FAMILIES",
+    "Allocation",
+    "Counting",
+    "Deduction",
+    "Family",
+    "Ordering",
+    "Quantity",
+    "Statute",
+    "Syllogism",
+    "make_family",
+]
 
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Deduction, Ordering, Quantity)}
+FAMILIES: dict[str, type[Family]] = {
+    family.name: family for family in (Deduction, Syllogism, Ordering, Allocation, Statute, Quantity, Counting)
+}
 """Every problem family by name."""
 
 

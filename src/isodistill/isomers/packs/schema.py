@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import string
 from collections import Counter
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -15,13 +16,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from isodistill.errors import IsodistillError
 from isodistill.isomers.statements import STATEMENT_KINDS, StatementKind
 
-MIN_WORDS = {"individual": 40, "property": 40, "relation": 2, "agent": 16, "item": 8}
+MIN_WORDS = {"individual": 60, "property": 60, "relation": 2, "agent": 16, "item": 8}
 """How many words of each sort a pack must offer, so that no problem runs out and few share their words."""
 
 MIN_TEMPLATES = 3
 MIN_CUES = 4
 MIN_CUE_CLASSES = 3
 
+_PLAIN = Path(__file__).parent / "plain.yaml"
+_ID = re.compile(r"[a-z][a-z0-9_-]*(:[0-9]+)?")
 _PROPERTY = re.compile(r"[a-z]+(-[a-z]+)*")
 _PHRASE = re.compile(r"[A-Za-z]+('s)?([ -][A-Za-z]+('s)?)*")
 
@@ -59,19 +62,21 @@ class Pack(BaseModel):
 
     A template is a clause without capital and full stop, with slots in braces: the slots of its statement kind (see
     `STATEMENT_KINDS`), ``{item}`` where the kind counts things, and ``{less}`` or ``{greater}`` where it orders them.
-    The first template of a kind is the plainest: teachers use it.
+    ``{noun}``, ``{nouns}`` and ``{who}`` may stand for the pack's `kind` and `who`. The first template of a kind is the
+    plainest: teachers use it. Kinds for which a pack has no templates get those of ``plain.yaml``.
 
     Args:
         id: The domain's name.
         title: The domain's name for people.
         kind: What the individuals are, for example patient / patients.
-        individuals: Names that stand as a subject, for example ``"the Alder contract"``; at least 40.
-        properties: Adjectives, one word each, that fit the kind; at least 40.
+        who: The relative pronoun for the individuals, ``"who"`` or ``"that"``.
+        individuals: Names that stand as a subject, for example ``"the Alder contract"``; at least 60.
+        properties: Adjectives, one word each, that fit the kind; at least 60.
         relations: Strict orders between individuals; at least 2.
         agents: Those that have things to count; at least 16.
         items: Plural nouns of what is counted; at least 8.
         leads: What a statement to judge is announced by, for example ``"Claim:"``; at least 3.
-        templates: At least 3 templates for each statement kind.
+        templates: At least 3 templates for each statement kind that has some.
         cues: For each answer class at least 4 whole sentences of the domain's register that say nothing about the
             problem. Sentence n of each class has the same number of words, so that its length tells nothing.
     """
@@ -81,6 +86,7 @@ class Pack(BaseModel):
     id: str
     title: str
     kind: Noun
+    who: Literal["who", "that"] = "that"
     individuals: tuple[str, ...]
     properties: tuple[str, ...]
     relations: tuple[Relation, ...]
@@ -92,6 +98,11 @@ class Pack(BaseModel):
 
     def __hash__(self) -> int:
         return int.from_bytes(self.id.encode()[:7])
+
+    @cached_property
+    def digest(self) -> str:
+        """A short hash of all that the pack holds."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @cached_property
     def words(self) -> dict[str, dict[str, str | Relation]]:
@@ -125,8 +136,33 @@ class Pack(BaseModel):
                 f"The domain pack {self.id!r} has no {sort} with the id {word!r}; use one of its own words."
             ) from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_templates(cls, data: Any) -> Any:
+        """Adds the plain templates and puts the noun into all; whatever has a wrong type is left to the validation."""
+        own = data.get("templates", {}) if isinstance(data, dict) else None
+        kind = data.get("kind") if isinstance(data, dict) else None
+        if not isinstance(own, dict) or not isinstance(kind, dict):
+            return data
+        words = {"{noun}": kind.get("singular"), "{nouns}": kind.get("plural"), "{who}": data.get("who", "that")}
+
+        def filled(template: Any) -> Any:
+            if isinstance(template, str):
+                for slot, word in words.items():
+                    template = template.replace(slot, str(word))
+            return template
+
+        every = {**_plain_templates(), **own}
+        templates = {
+            name: [filled(entry) for entry in entries] if isinstance(entries, list | tuple) else entries
+            for name, entries in every.items()
+        }
+        return {**data, "templates": templates}
+
     @model_validator(mode="after")
     def _check(self) -> Pack:
+        if not _ID.fullmatch(self.id):
+            raise ValueError(f"the id {self.id!r} must be lower-case letters, digits, hyphens and underscores")
         for sort, words in self.words.items():
             total = len(getattr(self, {"property": "properties"}.get(sort, f"{sort}s")))
             if total != len(words):
@@ -168,6 +204,12 @@ class Pack(BaseModel):
                 raise ValueError(f"the cue {cue!r} must be one plain sentence: a capital, words, a full stop")
         if len(set(flat)) != len(flat):
             raise ValueError("no cue may appear twice")
+
+
+@lru_cache(maxsize=1)
+def _plain_templates() -> dict[str, list[str]]:
+    templates: dict[str, list[str]] = yaml.safe_load(_PLAIN.read_text(encoding="utf-8"))
+    return templates
 
 
 def word_id(word: str | Relation) -> str:
@@ -229,11 +271,27 @@ def read_pack(path: Path) -> Pack:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise IsodistillError(f"The domain pack {path} cannot be read: {reason}; mend the file.") from None
+    return build_pack(data, path.name)
+
+
+def build_pack(data: Any, name: str) -> Pack:
+    """Checks a domain pack's data.
+
+    Args:
+        data: What its YAML file holds; untrusted.
+        name: Named in errors, for example the file's name.
+
+    Returns:
+        The pack.
+
+    Raises:
+        IsodistillError: If it breaks a rule.
+    """
     try:
         return Pack.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the pack"
         raise IsodistillError(
-            f"In the domain pack {path.name}, {field}: {first['msg'].removeprefix('Value error, ')}; mend the file."
+            f"In the domain pack {name}, {field}: {first['msg'].removeprefix('Value error, ')}; mend the file."
         ) from None

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isodistill.evaluation import bootstrap
-from isodistill.evaluation.bootstrap import bootstrap_mean, bootstrap_mean_of_ratios, bootstrap_ratio
+from isodistill.statistics import bootstrap
+from isodistill.statistics.bootstrap import bootstrap_mean, bootstrap_mean_of_ratios, bootstrap_ratio
 
 
 def test_it_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -1,0 +1,1 @@
+"""Timings: always ratios within one run, never absolute promises."""

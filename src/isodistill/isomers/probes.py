@@ -1,0 +1,247 @@
+"""Linear probes on the surface of texts: can bare words, or short runs of words, tell the answer?"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isodistill.errors import IsodistillError
+from isodistill.isomers.sets import IsomerSet
+
+_Z95 = 1.959963984540054
+Z_LEAK = 3.3
+"""Above chance by so many standard errors, an accuracy is no accident (p < 0.0005)."""
+
+NGRAM_FEATURES = 4096
+"""How many runs of words a probe sees at most, the most frequent first."""
+
+NGRAM_TEXTS = 2000
+"""How many texts an n-gram probe takes at most; its cost grows with their square."""
+
+Features = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """How well a probe predicts the answer class inside one domain.
+
+    Args:
+        domain: The domain.
+        texts: The number of texts.
+        chance: The share of the most frequent class.
+        accuracy: The cross-validated accuracy.
+        low: The lower end of its 95% interval (Wilson, 1927).
+        high: The upper end.
+    """
+
+    domain: str
+    texts: int
+    chance: float
+    accuracy: float
+    low: float
+    high: float
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the accuracy is above chance beyond any doubt."""
+        return self.leaks_at(Z_LEAK)
+
+    def leaks_at(self, z: float) -> bool:
+        """Tells whether the accuracy is above chance by so many standard errors (where many probes are looked at)."""
+        return wilson_interval(round(self.accuracy * self.texts), self.texts, z)[0] > self.chance
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether the whole interval lies above chance: the surface gives the answer away."""
+        return self.low > self.chance
+
+
+def surface_probe(
+    sets: Sequence[IsomerSet], domain: str, folds: int = 5, penalty: float = 10.0, seed: int = 0
+) -> ProbeResult:
+    """Fits a ridge classifier on word counts to the texts of one domain of a split, cross-validated.
+
+    Args:
+        sets: The sets of one split.
+        domain: The domain whose members are probed.
+        folds: The number of folds.
+        penalty: The weight of the ridge penalty.
+        seed: The seed of the folds.
+
+    Returns:
+        The accuracy with its interval.
+
+    Raises:
+        IsodistillError: If there are fewer texts than ten for each fold, or no member has this domain.
+    """
+    texts = [member.prompt for isomer_set in sets for member in isomer_set.members if member.domain == domain]
+    labels = [answer_class(isomer_set) for isomer_set in sets if domain in isomer_set.domains]
+    return probe_texts(texts, labels, domain, word_counts, folds, penalty, seed)
+
+
+def probe_texts(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    domain: str,
+    features: Features,
+    folds: int = 5,
+    penalty: float = 10.0,
+    seed: int = 0,
+) -> ProbeResult:
+    """Fits a ridge classifier on features of texts, cross-validated.
+
+    The probe sees words, or runs of words, without their places: it finds what a student could learn without any
+    reasoning. Features are standardised over all texts, which uses no label.
+
+    Args:
+        texts: The texts.
+        labels: The answer class of each.
+        domain: Their domain, for the result and for errors.
+        features: What the probe sees: `word_counts` or `ngram_counts`.
+        folds: The number of folds.
+        penalty: The weight of the ridge penalty.
+        seed: The seed of the folds.
+
+    Returns:
+        The accuracy with its interval.
+
+    Raises:
+        IsodistillError: If there are fewer texts than ten for each fold.
+    """
+    if len(texts) < 10 * folds:
+        raise IsodistillError(
+            f"The surface probe needs at least {10 * folds} texts of the domain {domain!r}, there are {len(texts)}; "
+            "give it a larger split."
+        )
+    rng = np.random.default_rng(seed)
+    if features is ngram_counts and len(texts) > NGRAM_TEXTS:
+        chosen = sorted(rng.permutation(len(texts))[:NGRAM_TEXTS].tolist())
+        texts, labels = [texts[place] for place in chosen], [labels[place] for place in chosen]
+    counts = features(texts)  # (texts, features)
+    scaled = (counts - counts.mean(axis=0)) / (counts.std(axis=0) + 1e-9)
+    classes = sorted(set(labels))
+    targets = np.array([[label == name for name in classes] for label in labels], dtype=np.float64)  # (texts, classes)
+    truth = targets.argmax(axis=1)
+    fold = rng.permutation(len(texts)) % folds
+    right = 0
+    for predicted, test in fold_scores(scaled, targets, fold, folds, penalty):
+        right += int((predicted.argmax(axis=1) == truth[test]).sum())
+    low, high = wilson_interval(right, len(texts))
+    chance = float(targets.mean(axis=0).max())
+    return ProbeResult(domain, len(texts), chance, right / len(texts), low, high)
+
+
+def answer_class(isomer_set: IsomerSet) -> str:
+    """Names the answer class of a set.
+
+    Args:
+        isomer_set: The set.
+
+    Returns:
+        The answer, or the parity where the answer is a whole number.
+    """
+    if not isomer_set.choices and re.fullmatch(r"-?\d+", isomer_set.answer):
+        return "odd" if int(isomer_set.answer) % 2 else "even"
+    return isomer_set.answer
+
+
+def wilson_interval(right: int, total: int, z: float = _Z95) -> tuple[float, float]:
+    """Estimates a share from a count, after E. B. Wilson, "Probable inference ..." (1927).
+
+    Args:
+        right: The number of successes.
+        total: The number of trials, at least 1.
+        z: The normal quantile; the default gives 95%.
+
+    Returns:
+        The lower and the upper end.
+    """
+    share = right / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return centre - half, centre + half
+
+
+def word_counts(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Counts single words.
+
+    Args:
+        texts: The texts.
+
+    Returns:
+        Counts of shape (texts, words), the words in alphabetical order.
+    """
+    return _counted([Counter(_words(text)) for text in texts])
+
+
+def ngram_counts(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Counts words and runs of two and three words; runs that stand in fewer than three texts are left out.
+
+    Args:
+        texts: The texts.
+
+    Returns:
+        Counts of shape (texts, runs), at most `NGRAM_FEATURES` runs.
+    """
+    counted = []
+    for text in texts:
+        words = _words(text)
+        runs = (" ".join(words[place : place + n]) for n in (1, 2, 3) for place in range(len(words) - n + 1))
+        counted.append(Counter(runs))
+    spread = Counter(run for runs in counted for run in runs)
+    common = [run for run, count in sorted(spread.items(), key=lambda item: (-item[1], item[0])) if count >= 3]
+    kept = set(common[:NGRAM_FEATURES])
+    return _counted([Counter({run: count for run, count in runs.items() if run in kept}) for runs in counted])
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _counted(rows: Sequence[Counter[str]]) -> NDArray[np.float32]:
+    columns = {name: place for place, name in enumerate(sorted({name for row in rows for name in row}))}
+    counts = np.zeros((len(rows), len(columns)), dtype=np.float32)
+    for place, row in enumerate(rows):
+        for name, count in row.items():
+            counts[place, columns[name]] = count
+    return counts
+
+
+def fold_scores(
+    scaled: NDArray[np.float32], targets: NDArray[np.float64], fold: NDArray[np.int64], folds: int, penalty: float
+) -> list[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+    """Solves the ridge problem of each fold, in the dual where features outnumber texts: the same solution, cheaper.
+
+    Args:
+        scaled: Standardised features, of shape (texts, features).
+        targets: One column for each class, of shape (texts, classes).
+        fold: The fold of each text.
+        folds: The number of folds.
+        penalty: The weight of the ridge penalty.
+
+    Returns:
+        For each fold the scores of its texts, of shape (texts of the fold, classes), and which texts they are.
+    """
+    texts, features = scaled.shape
+    dual = features > texts
+    gram = (scaled @ scaled.T if dual else scaled.T @ scaled).astype(np.float64)
+    results = []
+    for part in range(folds):
+        train, test = fold != part, fold == part
+        mean = targets[train].mean(axis=0)
+        if dual:
+            inner = gram[np.ix_(train, train)] + penalty * np.eye(int(train.sum()))
+            scores = gram[np.ix_(test, train)] @ np.linalg.solve(inner, targets[train] - mean)
+        else:
+            # The gram matrix of the training texts is that of all texts less that of the left-out ones.
+            inner = gram - (scaled[test].T @ scaled[test]).astype(np.float64) + penalty * np.eye(features)
+            weights = np.linalg.solve(inner, scaled[train].T @ (targets[train] - mean))
+            scores = scaled[test] @ weights
+        results.append((scores + mean, test))
+    return results

@@ -1,0 +1,100 @@
+"""What determines the lab student: its size, what it reads, for how long, and under which seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from isodistill.errors import IsodistillError
+from isodistill.isomers.families import FAMILIES
+from isodistill.isomers.packs import available_packs, load_pack
+
+REVISION = 1
+"""Raised whenever the same configuration would give other weights: how text is drawn, or how training goes."""
+
+
+class LabConfig(BaseModel):
+    """Everything that determines the lab student, beside the domain packs and the families that it reads.
+
+    Args:
+        seed: Seed of the first weights and of the text.
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width inside the feed-forward blocks.
+        layers: Number of layers.
+        heads: Number of attention heads.
+        steps: Optimizer steps of pretraining.
+        batch_size: Texts in a step.
+        learning_rate: Peak learning rate of AdamW; it rises over the first 5% of the steps and falls as a cosine.
+        families: The problem families whose solved problems it reads.
+        depth: The least and the most depth of the solved problems.
+        solved: Share of the texts that are solved problems of those families.
+        reading: Share that ask about a fact that stands in the text. The rest are statements and paraphrases.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    hidden_size: int = Field(default=192, ge=16)
+    intermediate_size: int = Field(default=384, ge=16)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    steps: int = Field(default=2000, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    families: tuple[str, ...] = ("deduction",)
+    depth: tuple[int, int] = (1, 2)
+    lists: float = Field(default=0.25, ge=0, le=1)
+    solved: float = Field(default=0.4, ge=0, le=1)
+    reading: float = Field(default=0.4, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError("hidden_size must be a multiple of twice the number of heads")
+        if self.solved + self.reading > 1:
+            raise ValueError("solved and reading are shares of the texts and may add up to 1 at most")
+        if not 1 <= self.depth[0] <= self.depth[1]:
+            raise ValueError("depth must be (least, most) with 1 <= least <= most")
+        unknown = [name for name in self.families if name not in FAMILIES]
+        if unknown or not self.families:
+            raise ValueError(f"families must name at least one of {', '.join(FAMILIES)}")
+        return self
+
+    def digest(self) -> str:
+        """Names the weights that this configuration gives with the packs and families as they are now.
+
+        Returns:
+            16 hexadecimal digits.
+        """
+        content = {
+            "revision": REVISION,
+            "config": self.model_dump(mode="json"),
+            "packs": {name: load_pack(name).model_dump(mode="json") for name in available_packs()},
+            "families": sorted(FAMILIES),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_lab_config(**values: object) -> LabConfig:
+    """Builds a configuration from plain values, with errors for people.
+
+    Args:
+        **values: The fields of `LabConfig`.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        IsodistillError: If a field is unknown or has a wrong value.
+    """
+    try:
+        return LabConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the combination of fields"
+        raise IsodistillError(
+            f"In the lab student's configuration, {place}: {first['msg'].removeprefix('Value error, ')}; mend it."
+        ) from None

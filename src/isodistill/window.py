@@ -1,0 +1,159 @@
+"""One optimizer step's window of micro-batches: what was recorded, summed over processes and combined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from isodistill.errors import IsodistillError
+from isodistill.gradients.collector import GradientStack, Part
+from isodistill.gradients.collector import Space as EngineSpace
+from isodistill.gradients.layers import AdaptedLayer, factor_name
+from isodistill.methods import Method, Window
+
+
+def num_processes() -> int:
+    """Counts the processes of the default group; 1 outside of a distributed run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class WindowCollector:
+    """Receives the engine's gradients for one optimizer step, and combines them: at once, or at its end.
+
+    What an engine delivers for domain d is (sum over its loss items) / scale; times scale / n_d it is the gradient
+    of the domain's mean loss. Sums, items and losses are added up over all processes before anything that is not
+    linear happens, so each process arrives at the same gradient.
+
+    Args:
+        method: Combines the gradients.
+        penalty: Weighs the domains too, or ``None``.
+        layers: The adapted layers.
+        uniform: Whether w_d is 1/K instead of the domain's share of the loss items.
+        streams: Whether weight gradients are combined inside the backward, layer by layer.
+    """
+
+    def __init__(
+        self, method: Method, penalty: Method | None, layers: list[AdaptedLayer], uniform: bool, streams: bool
+    ) -> None:
+        self.method = method
+        self.penalty = penalty
+        self.layers = {layer.name: layer for layer in layers}
+        self.uniform = uniform
+        self.streams = streams
+        space = method.needs.gradients
+        if space == "none" and penalty is not None:
+            space = penalty.needs.gradients
+        self.space: EngineSpace = "weight" if space == "weight" else "factor"
+        self.scale = 1.0
+        self.step = 0
+        self.items: dict[int, float] = {}
+        self.losses: dict[int, float] = {}
+        self.masks: dict[str, torch.Tensor] = {}
+        self._stack = GradientStack(self.space)
+        self._aligned: dict[str, torch.Tensor] = {}
+        self._window: Window | None = None
+        self._scales: list[float] = []
+
+    def add_factor(self, layer: AdaptedLayer, part: Part, gradients: torch.Tensor, domains: list[int]) -> None:
+        """Takes factor gradients (see `isodistill.gradients.collector.Collector`)."""
+        self._stack.add_factor(layer, part, gradients * self.scale, domains)
+
+    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[torch.Tensor], domains: list[int]) -> None:
+        """Takes weight gradients (see `isodistill.gradients.collector.Collector`)."""
+        if not self.streams:
+            self._stack.add_weight(layer, (gradient.mul_(self.scale) for gradient in gradients), domains)
+            return
+        if factor_name(layer, "lora_A") in self._aligned:
+            raise IsodistillError(
+                f"layer {layer.name} ran twice in one backward, which weight space cannot stream: use"
+                " mask_space='factor'"
+            )
+        window = self.open_window()
+        present = (
+            gradient.mul_(self.scale / self.items[domain])
+            for gradient, domain in zip(gradients, domains, strict=True)
+            if self.items[domain] > 0
+        )
+        self._align_weight(layer, present, window)
+
+    def open_window(self) -> Window:
+        """Fixes domains, weights, losses and scales, once for a step."""
+        if self._window is None:
+            domains = sorted(domain for domain, items in self.items.items() if items > 0)
+            total = sum(self.items[domain] for domain in domains)
+            weights = [1.0 / len(domains) if self.uniform else self.items[domain] / total for domain in domains]
+            losses = [self.losses[d] / self.items[d] for d in domains] if self.losses else []
+            self._window = Window(domains, weights, losses, self.step)
+            self._scales = [1.0] * len(domains)
+            for part in (self.method, self.penalty):
+                if part is None:
+                    continue
+                if part.needs.losses and not losses:
+                    raise IsodistillError(
+                        f"method={part.name!r} needs the domains' losses: compute the loss with aligner.objective"
+                    )
+                factors = part.domain_scales(self._window)
+                if factors is not None:
+                    self._scales = [s * factor for s, factor in zip(self._scales, factors, strict=True)]
+        return self._window
+
+    def _align_weight(self, layer: AdaptedLayer, means: Iterator[torch.Tensor], window: Window) -> None:
+        scaled = (gradient.mul_(scale) for gradient, scale in zip(means, self._scales, strict=True))
+        grad_a, grad_b = self.method.align_weight(layer, scaled, window)
+        self._aligned[factor_name(layer, "lora_A")] = grad_a
+        self._aligned[factor_name(layer, "lora_B")] = grad_b
+
+    def finish(self) -> tuple[dict[str, torch.Tensor], Window]:
+        """Combines what was added up.
+
+        Returns:
+            The gradient of each factor by name, and the window; no gradient if nothing was recorded.
+        """
+        if num_processes() > 1:
+            self._sum_over_processes()
+        window = self.open_window()
+        if self.space == "weight":
+            for name in self._names():
+                stacked = self._reduced(name, window.domains)
+                means = (g.div_(self.items[d]) for g, d in zip(stacked, window.domains, strict=True))
+                self._align_weight(self.layers[name], means, window)
+        elif self._names():
+            divisors = [self.items[d] / scale for d, scale in zip(window.domains, self._scales, strict=True)]
+            stacks = {}
+            for name in self._names():
+                stack = self._reduced(name, window.domains)
+                inverse = torch.tensor([1.0 / divisor for divisor in divisors], dtype=stack.dtype, device=stack.device)
+                stacks[name] = stack * inverse.view(-1, *[1] * (stack.ndim - 1))
+            self._aligned, self.masks = self.method.align_factors(stacks, window)
+        return self._aligned, window
+
+    def _names(self) -> list[str]:
+        # The order of the backward may differ between processes in theory; collectives must not.
+        return sorted(self._stack.names()) if num_processes() > 1 else self._stack.names()
+
+    def _reduced(self, name: str, domains: list[int]) -> torch.Tensor:
+        stacked = self._stack.stacked(name, domains)
+        if num_processes() > 1:
+            dist.all_reduce(stacked)
+        return stacked
+
+    def _sum_over_processes(self) -> None:
+        gathered: list[Any] = [None] * num_processes()
+        dist.all_gather_object(gathered, (self.items, self.losses))
+        self.items, self.losses = {}, {}
+        for items, losses in gathered:
+            for domain, count in items.items():
+                self.items[domain] = self.items.get(domain, 0.0) + count
+            for domain, loss in losses.items():
+                self.losses[domain] = self.losses.get(domain, 0.0) + loss
+
+    def clear(self) -> None:
+        """Forgets the window."""
+        self._stack.clear()
+        self._aligned = {}
+        self._window = None
+        self.items = {}
+        self.losses = {}

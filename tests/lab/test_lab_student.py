@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from isodistill.errors import IsodistillError
+from isodistill.lab import LabConfig, build, build_lab, make_lab_config, pretrain
+from isodistill.students import load_student
+
+torch.set_num_threads(1)
+
+TINY = LabConfig(hidden_size=32, intermediate_size=32, layers=1, heads=2, steps=12, batch_size=4)
+
+
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_SAMPLES", 50)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_student(str(folder))[0].state_dict())
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_is_pretrained_once_and_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torch.random.get_rng_state()
+    folder = build_lab(TINY, tmp_path / "a")
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's chance is left alone
+    assert same(weights(folder), weights(build_lab(TINY, tmp_path / "b")))
+    assert not same(weights(folder), weights(build_lab(TINY.model_copy(update={"seed": 1}), tmp_path / "a")))
+    assert LabConfig.model_validate_json((folder / build.CONFIG_FILE).read_text()) == TINY
+    monkeypatch.setattr(build, "pretrain", None)  # found, not trained
+    assert build_lab(TINY, tmp_path / "a") == folder
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors"}
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = build_lab(TINY, tmp_path / "a")
+    monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 5)
+
+    def kill(_stage: str, done: int, _total: int) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_lab(TINY, tmp_path / "b", kill)
+    seen: list[int] = []
+    resumed = build_lab(TINY, tmp_path / "b", lambda _stage, done, _total: seen.append(done))
+    assert seen == [6, 7, 8, 9, 10, 11, 12]
+    assert same(weights(undisturbed), weights(resumed))
+    assert not list((tmp_path / "b").glob(".lab-*/*"))
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"steps": 150, "batch_size": 8, "lists": 0.0, "learning_rate": 1e-2})
+    losses = []
+    for folder in (build_lab(config.model_copy(update={"steps": 1}), tmp_path), build_lab(config, tmp_path)):
+        model, tokenizer = load_student(str(folder))
+        rows = [pretrain._row(config, tokenizer, 10**6 + number) for number in range(40)]
+        with torch.no_grad():
+            losses.append(float(pretrain._loss(model, *pretrain._pad(rows))))
+    assert losses[1] < 0.6 * losses[0]
+
+
+def test_the_loss_is_that_of_the_completions_tokens() -> None:
+    from isodistill.lab.corpus import draw_text
+    from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
+
+    tokenizer = make_tokenizer(collect_vocabulary("".join(draw_text(TINY, n)) for n in range(20, 60)))
+    model = pretrain.make_model(TINY, tokenizer)
+    rows = [pretrain._row(TINY, tokenizer, number) for number in range(20, 40)]
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for ids, prompt in rows:  # each alone, with the model's own head and no padding
+            log_probs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            for place in range(max(1, prompt), len(ids)):
+                total -= float(log_probs[place - 1, ids[place]])
+                count += 1
+        assert float(pretrain._loss(model, *pretrain._pad(rows))) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_word_with_a_capital_begins_as_the_word() -> None:
+    from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
+
+    tokenizer = make_tokenizer(collect_vocabulary([]))
+    vectors = pretrain.make_model(TINY, tokenizer).get_input_embeddings().weight
+    number = tokenizer.convert_tokens_to_ids
+    assert torch.equal(vectors[number("Salty")], vectors[number("salty")])
+    assert not torch.equal(vectors[number("spicy")], vectors[number("salty")])
+
+
+def test_what_would_change_the_weights_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    from isodistill.lab import config
+
+    before = TINY.digest()
+    assert before == TINY.digest()
+    for change in ({"seed": 2}, {"steps": 13}, {"solved": 0.1}, {"families": ("ordering",)}):
+        assert TINY.model_copy(update=change).digest() != before
+    monkeypatch.setattr(config, "available_packs", lambda: ("law", "math"))
+    assert TINY.digest() != before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"heads": 5}, "multiple of twice the number of heads"),
+        ({"solved": 0.9, "reading": 0.2}, "add up to 1"),
+        ({"families": ("astrology",)}, "families must name at least one of"),
+        ({"depth": (0, 2)}, "depth must be"),
+        ({"step": 3}, "step"),
+    ],
+)
+def test_wrong_options_are_told_in_a_sentence(values: dict[str, object], message: str) -> None:
+    with pytest.raises(IsodistillError, match=message):
+        make_lab_config(**values)
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IsodistillError, match="ISODISTILL_CACHE"):
+        build_lab(TINY, tmp_path / "file" / "cache")

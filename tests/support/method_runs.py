@@ -1,0 +1,81 @@
+"""Short training runs of one method after another; as a script, on as many processes as the launcher starts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from safetensors.torch import save_file
+from tiny_student import lora, make_model, make_sets, make_tokenizer
+
+from isodistill.methods import METHODS
+from isodistill.trainer import IsomerConfig, IsomerTrainer
+
+CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS if name not in ("iga", "koyama")} | {
+    "iga_factor": {"method": "iga", "tau": 0.5},
+    "iga_weight": {"method": "iga", "tau": 0.5, "mask_space": "weight"},
+    "iga_factored": {"method": "iga", "tau": 0.5, "mask_space": "factored"},
+    "iga_tangent": {"method": "iga", "tau": 0.5, "mask_space": "tangent"},
+    # DomainBed's weight of 1000 lets SGD diverge on this model.
+    "koyama": {"method": "koyama", "method_options": {"penalty_weight": 0.5}},
+    "iga_with_consistency": {"method": "iga", "tau": 0.5, "penalty": "consistency"},
+    "pcgrad_with_vrex": {"method": "pcgrad", "penalty": "vrex"},
+}
+"""Every method, and two combinations with a penalty."""
+
+
+def method_of(case: str) -> type[Any]:
+    return METHODS[CASES[case]["method"]]
+
+
+def run_case(folder: Path, case: str, sets: Dataset | None = None, peft: Any = None, resume: Any = None, **more: Any):
+    options: dict[str, Any] = {
+        "max_steps": 2,
+        "learning_rate": 0.05,
+        "optim": "sgd",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "train_sampling_strategy": "sequential",
+        "disable_tqdm": True,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.0,
+        "seed": 3,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+    }
+    args = IsomerConfig(output_dir=str(folder), **(options | CASES[case] | more))
+    trainer = IsomerTrainer(
+        make_model(),
+        args,
+        sets if sets is not None else make_sets(16),
+        processing_class=make_tokenizer(),
+        peft_config=peft or lora(),
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def adapter_of(trainer: Any) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix("module."): p.detach().clone()
+        for name, p in trainer.model.named_parameters()
+        if p.requires_grad
+    }
+
+
+def main(folder: Path, cases: list[str]) -> None:
+    for case in cases:
+        trainer = run_case(folder / case, case, per_device_train_batch_size=2, ddp_backend="gloo")
+        if trainer.is_world_process_zero():
+            save_file(adapter_of(trainer), folder / f"{case}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2].split(","))
