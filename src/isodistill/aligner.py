@@ -420,7 +420,7 @@ class _LastLayerTap:
     def read(self) -> LastLayer | None:
         if self._a is None or self._b is None:
             return None
-        return LastLayer(self._a[0], self._a[1], self._b, self._layer.B.detach())
+        return LastLayer(self._a[0], self._a[1], self._b, self._layer.B)
 
     def clear(self) -> None:
         self._a = self._b = None

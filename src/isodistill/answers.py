@@ -7,7 +7,7 @@ import re
 ANSWER_PREFIX = "Answer:"
 """What the last line of a chain of thought starts with."""
 
-_ANSWER_LINE = re.compile(r"^[ \t]*Answer:[ \t]*(?P<answer>[^\n]*?)[ \t]*\.?[ \t]*$", re.MULTILINE)
+_ANSWER_LINE = re.compile(r"^[ \t]*Answer:(?P<answer>[^\n]*)$", re.MULTILINE)
 
 
 def format_completion(rationale: str, answer: str) -> str:
@@ -39,7 +39,9 @@ def split_completion(text: str) -> tuple[str, str | None]:
     if not matches:
         return text.rstrip(), None
     last = matches[-1]
-    return text[: last.start()].rstrip(), last["answer"] or None
+    # Stripped here and not by the pattern, which would try every split of a long run of blanks.
+    answer = last["answer"].strip(" \t").removesuffix(".").rstrip(" \t")
+    return text[: last.start()].rstrip(), answer or None
 
 
 def same_answer(given: str | None, expected: str) -> bool:

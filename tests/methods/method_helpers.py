@@ -103,7 +103,9 @@ def closure_of(model: nn.Module, batch: Batch, visits: list[int] | None = None) 
     return closure
 
 
-def take_step(aligner: GradientAligner, model: nn.Module, batch: Batch, set_ids: torch.Tensor | None = None) -> Gradients:
+def take_step(
+    aligner: GradientAligner, model: nn.Module, batch: Batch, set_ids: torch.Tensor | None = None
+) -> Gradients:
     """One step as a training loop of one's own makes it; returns what it left in ``.grad``."""
     model.zero_grad()
     if aligner.replays:

@@ -13,6 +13,7 @@ from isodistill.cli.audit import audit
 from isodistill.cli.distill import distill
 from isodistill.cli.methods import methods
 from isodistill.cli.show import show
+from isodistill.cli.toy import toy
 from isodistill.errors import IsodistillError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command()(audit)
 app.command()(distill)
 app.command()(methods)
 app.command()(show)
+app.command()(toy)
 
 # Options that belong to the trainer's own parser are handed through untouched, --help included.
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

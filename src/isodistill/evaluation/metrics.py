@@ -64,7 +64,7 @@ def worst_group_accuracy(correct: Sequence[bool] | NDArray[np.bool_], groups: Se
     if not len(groups):
         raise ValueError("worst-group accuracy needs at least one item")
     by_group = grouped_accuracy(correct, groups)
-    return min(sorted(by_group.items()), key=lambda entry: entry[1])  # type: ignore[type-var]
+    return min(sorted(by_group.items()), key=lambda entry: entry[1])
 
 
 def flips(first: Sequence[str | None], second: Sequence[str | None]) -> NDArray[np.bool_]:

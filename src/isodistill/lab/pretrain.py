@@ -60,8 +60,8 @@ def make_model(config: LabConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaFo
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     same = [first.setdefault(piece.lower(), place) for place, piece in enumerate(pieces)]
     with torch.no_grad():
-        weight = model.get_input_embeddings().weight
-        weight.copy_(weight[torch.tensor(same)] * _EMBEDDING_SCALE)
+        embeddings = model.model.embed_tokens.weight
+        embeddings.copy_(embeddings[torch.tensor(same)] * _EMBEDDING_SCALE)
     return model
 
 
@@ -106,13 +106,16 @@ def pretrain(
 
 
 def _loss(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean loss of the next token where there is a target; logits are formed there only.
+    """Mean over texts of the mean loss of a text's targets; logits are formed where there is a target only.
 
+    Every text counts alike, so that one word that answers a problem is not drowned by sixty that nobody could foretell.
     Padding stands on the right, where a causal model never looks, so no attention mask is needed.
     """
     states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, H)
     wanted = targets[:, 1:] != _IGNORED
-    return torch.nn.functional.cross_entropy(model.lm_head(states[wanted]), targets[:, 1:][wanted])
+    losses = torch.nn.functional.cross_entropy(model.lm_head(states[wanted]), targets[:, 1:][wanted], reduction="none")
+    shares = (wanted / wanted.sum(dim=1, keepdim=True))[wanted]
+    return (losses * shares).sum() / len(ids)
 
 
 def _batches(

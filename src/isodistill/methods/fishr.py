@@ -25,7 +25,8 @@ class Fishr(AnnealedPenalty):
     The original takes the gradients of the classifier. A language model's head is frozen under LoRA, so the factors
     A and B of the last adapted layer stand in; grad_i is that of sequence i's mean loss. With x the layer's input,
     a = x Aᵀ and delta_t = dl_i / d(a_t Bᵀ): gB_i = sum_t delta_t a_tᵀ and gA_i = sum_t (Bᵀ delta_t) x_tᵀ. Only the
-    part between that layer and the loss is differentiated twice.
+    part between that layer and the loss is differentiated twice. Beside a method that reads per-domain gradients, the
+    occurrence of B in gA is lost, because no activation's gradient shows it.
 
     Source: Rame et al. (arXiv 2109.02934), as in DomainBed's ``Fishr``: no penalty before the annealing ends,
     optimizer state cleared at the switch, ema 0.95. Departures: lambda is 1 (1000 there, for the sum-reduced

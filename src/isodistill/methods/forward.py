@@ -17,7 +17,7 @@ class LastLayer:
         x: The input of A, (S, T, d_in), with its graph.
         a: The output of A, (S, T, r), with its graph.
         b: The output of B, (S, T, d_out), with its graph.
-        B: The factor's value, (d_out, r), without gradient.
+        B: The factor itself, (d_out, r).
     """
 
     x: torch.Tensor

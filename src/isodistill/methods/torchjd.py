@@ -18,8 +18,8 @@ class Aggregation(Method):
 
         alpha = weighting(J Jᵀ)          gradient = c sum_d alpha_d J_d
 
-    c is 1 for aggregators that return a mean and 1/K for those that return a sum, so that on equal rows all of them
-    give the plain gradient at the same learning rate. The K x K Gramian is added up factor by factor.
+    c is 1 for aggregators that return a mean, 1/K for those that return a sum and 1/(1 + radius) for CAGrad, so that on equal
+    rows all of them give the plain gradient at the same learning rate. The K x K Gramian is added up factor by factor.
 
     The weightings are TorchJD's own (``torchjd>=0.18,<0.19``), not rewritten. Random orders are drawn under a seed
     from run and step, so every process draws the same. A subclass names its weighting.
@@ -32,6 +32,10 @@ class Aggregation(Method):
         self._seed = 0
         self._weightings: dict[int, Any] = {}
         self._alpha: list[float] = []
+
+    def rescale(self, num_domains: int) -> float:
+        """Returns c, the factor that turns the aggregator's convention into a mean."""
+        return 1.0 / num_domains if self.returns_sum else 1.0
 
     def make_weighting(self, num_domains: int) -> Any:
         """Makes TorchJD's weighting for K domains: a callable from a Gramian (K, K) to weights (K,).
@@ -88,7 +92,7 @@ class Aggregation(Method):
             raise IsodistillError(
                 f"method={self.name!r} found no finite weights at step {step}; lower the learning rate"
             )
-        return alpha / len(gramian) if self.returns_sum else alpha
+        return alpha * self.rescale(len(gramian))
 
     def diagnostics(self) -> Diagnostics:
         """Reports the smallest and the largest weight of a domain."""
@@ -154,6 +158,8 @@ class GradVac(Aggregation):
 class CAGrad(Aggregation):
     """Stays within c ||gbar|| of the mean gradient and helps the worst domain most: Liu et al. (arXiv 2110.14048).
 
+    TorchJD returns gbar plus a step of length c ||gbar||, so (1 + c) gbar on equal rows; it is divided by 1 + c here.
+
     Args:
         c: The radius, not negative; 0 is the plain mean.
     """
@@ -166,6 +172,10 @@ class CAGrad(Aggregation):
         if not 0.0 <= c < float("inf"):
             raise IsodistillError(f"c={c} is out of range: give a finite number, 0 or greater")
         self.c = c
+
+    def rescale(self, num_domains: int) -> float:
+        """Returns 1 / (1 + c)."""
+        return 1.0 / (1.0 + self.c)
 
     def make_weighting(self, num_domains: int) -> Any:
         """Makes TorchJD's CAGradWeighting."""

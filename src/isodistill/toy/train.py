@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from isodistill.aligner import GradientAligner
@@ -14,7 +14,7 @@ from isodistill.optim import TensorAdamW
 from isodistill.toy.problem import Sets, ToyProblem, Variant, difference_weight, token_batch, toy_student
 
 TRAIN_SETS = 512
-VALIDATION_SETS = 512
+VALIDATION_SETS = 2000
 TEST_SETS = 2000
 SETS_PER_STEP = 32
 
@@ -23,18 +23,18 @@ class Trial(BaseModel):
     """One choice of everything that may be tuned.
 
     Attributes:
-        learning_rate: The optimizer's.
+        learning_rate: The optimizer's, constant.
         optimizer: ``adamw`` or ``tensor_adamw``.
         options: The method's arguments; what is not named keeps its default.
     """
 
-    learning_rate: float = 0.02
+    learning_rate: float = 0.05
     optimizer: str = "adamw"
     options: dict[str, Any] = {}
 
 
 class ToyResult(BaseModel):
-    """What one run learnt.
+    """What one run learnt; numbers are rounded to four digits.
 
     Attributes:
         seed: The seed of data, start and order.
@@ -44,6 +44,8 @@ class ToyResult(BaseModel):
         reversed_cue: Accuracy where the cue always contradicts the label, over all domains.
         weight: The learnt weight of the logits' difference in the problem's unrotated features, (d,).
     """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     seed: int
     cue_weight: float
@@ -58,7 +60,7 @@ def train_toy(
     method: str,
     trial: Trial,
     seed: int,
-    steps: int = 200,
+    steps: int = 100,
     shuffle_domains: bool = False,
 ) -> ToyResult:
     """Trains and measures one student.
@@ -84,7 +86,6 @@ def train_toy(
     reversed_cue = problem.draw(TEST_SETS, torch.zeros_like(problem.rates))
     student = toy_student(problem.features, seed)
     run = RunInfo(num_domains=problem.domains, total_steps=steps, seed=seed)
-    # Options such as mask_space belong to the method; a shared start makes the seeds' results paired.
     aligner = GradientAligner(student, method, run=run, **trial.options)
     parameters = [p for p in student.parameters() if p.requires_grad]
     kind = TensorAdamW if trial.optimizer == "tensor_adamw" else torch.optim.AdamW
@@ -103,11 +104,11 @@ def train_toy(
     weight = difference_weight(student)
     return ToyResult(
         seed=seed,
-        cue_weight=problem.cue_weight(weight),
-        validation=_accuracy(weight, validation).tolist(),
-        random_cue=float(_accuracy(weight, random_cue).mean()),
-        reversed_cue=float(_accuracy(weight, reversed_cue).mean()),
-        weight=(problem.rotation @ weight).tolist(),
+        cue_weight=round(problem.cue_weight(weight), 4),
+        validation=_rounded(_accuracy(weight, validation)),
+        random_cue=round(float(_accuracy(weight, random_cue).mean()), 4),
+        reversed_cue=round(float(_accuracy(weight, reversed_cue).mean()), 4),
+        weight=_rounded(problem.rotation @ weight),
     )
 
 
@@ -132,3 +133,7 @@ def _step(student: nn.Module, aligner: GradientAligner, sets: Sets, domain_ids: 
 def _accuracy(weight: torch.Tensor, sets: Sets) -> torch.Tensor:
     right = ((sets.values @ weight > 0) == sets.labels.bool().unsqueeze(1)).double()
     return right.mean(0)  # (K,)
+
+
+def _rounded(values: torch.Tensor) -> list[float]:
+    return [round(value, 4) for value in values.tolist()]
