@@ -315,6 +315,17 @@ def test_koyama_equals_double_backward(student, batch, weight, weighting):
     assert all(torch.equal(p, start[name]) for name, p in factors(student).items()), "the parameters come back exactly"
 
 
+def test_koyamas_error_falls_with_the_square_of_delta(student, batch):
+    expected = koyama_by_double_backward(domain_losses(student, batch), shares(batch), 1.0, student)
+    coarse, fine = (
+        relative_error(
+            take_step(GradientAligner(student, "koyama", penalty_weight=1.0, delta=d), student, batch), expected
+        )
+        for d in (1e-3, 1e-4)
+    )
+    assert 90 < coarse / fine < 110
+
+
 def test_koyama_on_a_llama_equals_double_backward():
     model = tiny_llama(torch.float64)
     model.base_model.model.set_attn_implementation("eager")

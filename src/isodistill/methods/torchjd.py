@@ -18,8 +18,9 @@ class Aggregation(Method):
 
         alpha = weighting(J Jᵀ)          gradient = c sum_d alpha_d J_d
 
-    c is 1 for aggregators that return a mean, 1/K for those that return a sum and 1/(1 + radius) for CAGrad, so that on equal
-    rows all of them give the plain gradient at the same learning rate. The K x K Gramian is added up factor by factor.
+    c is 1 for aggregators that return a mean, 1/K for those that return a sum and 1/(1 + radius) for CAGrad, so that on
+    equal rows all of them give the plain gradient at the same learning rate. The K x K Gramian is added up factor by
+    factor.
 
     The weightings are TorchJD's own (``torchjd>=0.18,<0.19``), not rewritten. Random orders are drawn under a seed
     from run and step, so every process draws the same. A subclass names its weighting.

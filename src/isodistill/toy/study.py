@@ -128,10 +128,17 @@ def run_study(
     for done, (variant, row) in enumerate((v, r) for v in variants for r in rows):
         if study.find(variant, row.name) is None:
             study.results.append(_run_case(variant, row, settings))
+            study.results.sort(key=lambda result: _place(result, variants, cases))
             if out is not None:
                 write_text_atomically(out, study.model_dump_json() + "\n")
         progress("toy", done + 1, len(variants) * len(rows))
     return study
+
+
+def _place(result: CaseResult, variants: Sequence[Variant], cases: Sequence[str]) -> tuple[int, int]:
+    # What an earlier call left in the file, and this one did not ask for, stands behind.
+    variant = variants.index(result.variant) if result.variant in variants else len(variants)
+    return variant, cases.index(result.case) if result.case in cases else len(cases)
 
 
 def _load(out: Path | None, settings: StudySettings) -> ToyStudy:
