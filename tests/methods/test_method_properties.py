@@ -60,7 +60,8 @@ def draw(seed: int, k: int, common: float = 0.0) -> tuple[dict[str, torch.Tensor
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+    # The AND-mask may leave nothing at all: then both must be zero.
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 @pytest.mark.parametrize("name", COMBINERS)
@@ -172,12 +173,10 @@ def test_one_domain_is_plain_training(name):
         ("gradvac", {"beta": 1.5}, "beta=1.5"),
         ("cagrad", {"c": -0.5}, "c=-0.5"),
         ("aligned_mtl", {"scale_mode": "max"}, "scale_mode='max'"),
-        pytest.param("mgda", {"max_iters": 0}, "max_iters=0", marks=pytest.mark.xfail(strict=True)),
-        pytest.param("nash_mtl", {"max_norm": -1.0}, "max_norm=-1.0", marks=pytest.mark.xfail(strict=True)),
-        pytest.param(
-            "nash_mtl", {"update_weights_every": 0}, "update_weights_every=0", marks=pytest.mark.xfail(strict=True)
-        ),
-        pytest.param("nash_mtl", {"optim_niter": 0}, "optim_niter=0", marks=pytest.mark.xfail(strict=True)),
+        ("mgda", {"max_iters": 0}, "max_iters=0"),
+        ("nash_mtl", {"max_norm": -1.0}, "max_norm=-1.0"),
+        ("nash_mtl", {"update_weights_every": 0}, "update_weights_every=0"),
+        ("nash_mtl", {"optim_niter": 0}, "optim_niter=0"),
     ],
 )
 def test_wrong_options_are_refused_by_name(name, options, message):

@@ -98,13 +98,7 @@ def test_the_state_matters(case):
     assert not all(same(other.advance(step), run.advance(step)) for step in (2, 3, 4))
 
 
-FORGETS = pytest.mark.xfail(reason="until the next step its state_dict is empty", strict=True)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(c, marks=FORGETS if c in ("gradvac", "nash_mtl", "nash_mtl_every_other") else ()) for c in CASES],
-)
+@pytest.mark.parametrize("case", CASES)
 def test_a_state_that_was_just_loaded_can_be_saved(case):
     run = Run(case, toy_student())
     for step in range(2):

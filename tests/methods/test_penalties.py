@@ -85,7 +85,7 @@ def test_consistency_of_hidden_states_is_one_minus_the_pairs_cosines():
 
 def divergence(forward: Forward, form: str = "distribution") -> float:
     method = build_method("consistency", penalty_weight=1.0, form=form)
-    value = float(method.penalty(forward))
+    value = float(method.penalty(forward).detach())
     assert method.diagnostics().values == {"consistency_divergence": pytest.approx(value)}
     return value
 
@@ -117,7 +117,7 @@ def test_a_set_told_with_different_answers_brings_no_divergence():
     "form",
     [
         "distribution",
-        pytest.param("hidden", marks=pytest.mark.xfail(reason="a set of one member counts as D = 1", strict=True)),
+        "hidden",
     ],
 )
 def test_members_of_no_set_have_nothing_to_differ_from(form):
@@ -256,6 +256,22 @@ def test_a_penalty_beside_erm_is_the_penalty_alone(penalty):
     alone = take_step(GradientAligner(student, penalty, **options), student, batch)
     beside = take_step(GradientAligner(student, "erm", penalty=penalty, penalty_options=options), student, batch)
     assert all(torch.equal(alone[key], beside[key]) for key in alone)
+
+
+FISHR_LOSES = pytest.mark.xfail(
+    reason="the tap misses what Fishr's penalty reads of the last B beside its output", strict=True
+)
+
+
+@pytest.mark.parametrize("space", ["factor", "weight"])
+@pytest.mark.parametrize("penalty", ["irm", "consistency", pytest.param("fishr", marks=FISHR_LOSES)])
+def test_a_penalty_beside_iga_without_a_mask_is_the_penalty_alone(penalty, space):
+    student, batch = toy_student(), set_batch()
+    options = {"penalty_weight": 20.0} | ({} if penalty == "consistency" else {"anneal_fraction": 0.0})
+    alone = take_step(GradientAligner(student, penalty, **options), student, batch, SETS)
+    iga = {"tau": 0.0, "mask_space": space, "mask_stage": "gradient"}
+    aligner = GradientAligner(student, "iga", penalty=penalty, penalty_options=options, **iga)
+    assert relative_error(take_step(aligner, student, batch, SETS), alone) < 1e-9
 
 
 @pytest.mark.parametrize("method", ["fish", "koyama"])

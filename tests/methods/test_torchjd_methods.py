@@ -37,6 +37,8 @@ AGGREGATORS: dict[str, tuple[dict[str, Any], Callable[[int], Any], Callable[[int
     "nash_mtl": ({"max_norm": 0.7}, lambda k: aggregation.NashMTL(k, max_norm=0.7), lambda k: 1.0),
 }
 """For each method: its options, TorchJD's aggregator for K domains, and what its result is multiplied by."""
+TOLERANCE = {"nash_mtl": 1e-5, "gradvac": 1e-6}
+"""Nash-MTL's solver stops at a tolerance of its own, and GradVac's eps is absolute."""
 every_aggregator = pytest.mark.parametrize("name", AGGREGATORS)
 
 
@@ -90,7 +92,7 @@ def test_on_a_student_it_is_torchjd_on_autograds_jacobian(name):
         combined = aggregate(name, aggregator, jacobian_of(stacks, shares(batch)), step)
         parts = combined.split([p.numel() for p in factors(student).values()])
         expected = {key: part.view_as(p) for (key, p), part in zip(factors(student).items(), parts, strict=True)}
-        assert relative_error(found, expected) < (1e-5 if name == "nash_mtl" else 1e-8), step
+        assert relative_error(found, expected) < TOLERANCE.get(name, 1e-8), step
 
 
 @pytest.mark.parametrize(
@@ -161,24 +163,20 @@ def test_a_step_without_one_of_the_domains_is_combined_too(name):
     method.align_factors(draw(0), Window([0, 1, 2, 3], WEIGHTS))
     stacks, weights = draw(1, k=3), [0.2, 0.3, 0.5]
     aligned, _ = method.align_factors(stacks, Window([0, 1, 3], weights, step=1))
-    assert flat(aligned).isfinite().all()
-    if name in ("gradvac", "nash_mtl"):
-        return  # Their state is that of another number of domains.
+    # What a method remembers, it remembers for each number of domains.
     expected = aggregate(name, make(3), jacobian_of(stacks, weights), 1)
-    assert (flat(aligned) - expected).norm() < 1e-8 * expected.norm()
+    assert (flat(aligned) - expected).norm() < TOLERANCE.get(name, 1e-8) * expected.norm()
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "cagrad", "imtl_g", "aligned_mtl", "nash_mtl"])
-@pytest.mark.xfail(reason="passes through, or ends in the solver's own error", strict=True)
 def test_gradients_that_are_no_numbers_are_refused_by_name_and_step(name):
     stacks = draw(0)
     stacks["l.lora_A"][1, 0, 0] = float("nan")
-    with pytest.raises(IsodistillError, match=rf"method='{name}' found no finite weights at step 5"):
+    with pytest.raises(IsodistillError, match=rf"method='{name}' .* at step 5"):
         bound(name).align_factors(stacks, Window([0, 1, 2, 3], WEIGHTS, step=5))
 
 
 @pytest.mark.parametrize("name", ["cagrad", "upgrad"])
-@pytest.mark.xfail(reason="TorchJD takes a Gramian with a trace below 1e-4 for zero", strict=True)
 def test_small_gradients_are_combined_as_large_ones(name):
     window = Window([0, 1, 2, 3], WEIGHTS)
     large, _ = bound(name).align_factors(draw(0), window)
@@ -186,7 +184,6 @@ def test_small_gradients_are_combined_as_large_ones(name):
     assert (1e4 * flat(small) - flat(large)).norm() < 1e-5 * flat(large).norm()
 
 
-@pytest.mark.xfail(reason="cvxpy's ValueError comes through", strict=True, raises=ValueError)
 def test_nash_mtl_takes_a_zero_gradient():
     zero = {key: torch.zeros_like(stack) for key, stack in draw(0).items()}
     aligned, _ = bound("nash_mtl").align_factors(zero, Window([0, 1, 2, 3], WEIGHTS))

@@ -90,7 +90,8 @@ class Consistency(Method):
         counts = one_hot.sum(1)
         # sum over ordered pairs of cos = ||sum of unit vectors||² - K
         cosines = (one_hot @ unit).square().sum(-1) - counts
-        return 1.0 - cosines / (counts * (counts - 1.0)).clamp_min(1.0)
+        distance = 1.0 - cosines / (counts * (counts - 1.0)).clamp_min(1.0)
+        return distance * (counts > 1)  # a member alone has nothing to differ from
 
     def diagnostics(self) -> Diagnostics:
         """Reports the mean divergence before its weight."""

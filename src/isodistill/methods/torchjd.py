@@ -28,6 +28,8 @@ class Aggregation(Method):
 
     min_domains: ClassVar[int] = 2
     returns_sum: ClassVar[bool] = False
+    scale_free: ClassVar[bool] = True
+    """Whether the weights stay the same when all gradients are scaled."""
 
     def __init__(self) -> None:
         self._seed = 0
@@ -85,10 +87,19 @@ class Aggregation(Method):
         return {name: torch.tensordot(combined.to(stack), stack, dims=1) for name, stack in gradients.items()}, {}
 
     def _solve(self, gramian: torch.Tensor, step: int) -> torch.Tensor:
+        if not bool(gramian.isfinite().all()):
+            raise IsodistillError(
+                f"method={self.name!r} got gradients that are not finite at step {step}; lower the learning rate"
+            )
+        size = float(gramian.trace()) / len(gramian)
+        if size == 0.0:
+            return torch.zeros(len(gramian), dtype=torch.float64)
+        # TorchJD's solvers take a small Gramian for zero; the weights do not depend on its scale.
+        scaled = gramian / size if self.scale_free else gramian
         weighting = self._weights_for(len(gramian))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed * 1_000_003 + step)
-            alpha = weighting(gramian).to(torch.float64)
+            alpha = weighting(scaled).to(torch.float64)
         if not bool(alpha.isfinite().all()):
             raise IsodistillError(
                 f"method={self.name!r} found no finite weights at step {step}; lower the learning rate"
@@ -197,6 +208,8 @@ class MGDA(Aggregation):
 
     def __init__(self, max_iters: int = 100) -> None:
         super().__init__()
+        if max_iters < 1:
+            raise IsodistillError(f"max_iters={max_iters} is out of range: give 1 or more")
         self.max_iters = max_iters
 
     def make_weighting(self, num_domains: int) -> Any:
@@ -269,9 +282,16 @@ class NashMTL(Aggregation):
 
     name: ClassVar[str] = "nash_mtl"
     source: ClassVar[str] = "arXiv 2202.01017"
+    scale_free: ClassVar[bool] = False
 
     def __init__(self, max_norm: float = 1.0, update_weights_every: int = 1, optim_niter: int = 20) -> None:
         super().__init__()
+        if not 0.0 <= max_norm < float("inf"):
+            raise IsodistillError(f"max_norm={max_norm} is out of range: give a finite number, 0 or greater")
+        if update_weights_every < 1:
+            raise IsodistillError(f"update_weights_every={update_weights_every} is out of range: give 1 or more")
+        if optim_niter < 1:
+            raise IsodistillError(f"optim_niter={optim_niter} is out of range: give 1 or more")
         self.max_norm = max_norm
         self.update_weights_every = update_weights_every
         self.optim_niter = optim_niter
