@@ -99,6 +99,11 @@ class GradientAligner:
 
     def _refuse(self, engine: str) -> None:
         processes = num_processes()
+        if self.penalty is not None and self.replays:
+            raise IsodistillError(
+                f"method={self.method.name!r} runs the step's data again and cannot be combined with"
+                f" penalty={self.penalty.name!r}: leave the penalty out, or choose another method"
+            )
         for part in self.parts:
             if part.needs.forward and engine == "loop":
                 raise IsodistillError(
@@ -307,6 +312,11 @@ class GradientAligner:
             return found
 
         window = self._collector.open_window()
+        if not window.domains:
+            raise IsodistillError(
+                "no domain was recorded: enter `with aligner.record(domain_ids, num_items)` before"
+                " aligner.step(closure)"
+            )
         gradients = self.method.replay(gradient_of, parameters, self._optimizer, window)
         self._write(gradients or {})
         return window

@@ -259,7 +259,7 @@ def test_a_penalty_beside_erm_is_the_penalty_alone(penalty):
 
 
 FISHR_LOSES = pytest.mark.xfail(
-    reason="the tap misses what Fishr's penalty reads of the last B beside its output", strict=True
+    reason="a documented departure: the tap misses the last B's own occurrence in Fishr's penalty", strict=True
 )
 
 
@@ -275,9 +275,6 @@ def test_a_penalty_beside_iga_without_a_mask_is_the_penalty_alone(penalty, space
 
 
 @pytest.mark.parametrize("method", ["fish", "koyama"])
-@pytest.mark.xfail(
-    reason="a replayed step leaves the penalty out, or the penalty the replay, without a word", strict=True
-)
 @pytest.mark.parametrize("penalty", ["vrex", "consistency"])
 def test_a_method_that_replays_takes_no_penalty(method, penalty):
     options = {"anneal_fraction": 0.0} if penalty == "vrex" else {}
@@ -395,7 +392,6 @@ def test_a_replaying_method_asks_for_what_it_needs(name):
 
 
 @pytest.mark.parametrize("name", ["fish", "koyama"])
-@pytest.mark.xfail(reason="fish takes no step in silence, koyama ends in torch's own error", strict=True)
 def test_a_replay_of_nothing_is_refused(name):
     student, batch = toy_student(), make_batch()
     aligner = GradientAligner(student, name)
