@@ -67,21 +67,20 @@ def test_it_learns(tmp_path: Path) -> None:
     assert losses[1] < 0.6 * losses[0]
 
 
-def test_the_loss_is_that_of_the_completions_tokens() -> None:
+def test_the_loss_is_the_mean_over_texts_of_their_completions_tokens() -> None:
     from isodistill.lab.corpus import draw_text
     from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
 
     tokenizer = make_tokenizer(collect_vocabulary("".join(draw_text(TINY, n)) for n in range(20, 60)))
     model = pretrain.make_model(TINY, tokenizer)
     rows = [pretrain._row(TINY, tokenizer, number) for number in range(20, 40)]
-    total, count = 0.0, 0
+    total = 0.0
     with torch.no_grad():
         for ids, prompt in rows:  # each alone, with the model's own head and no padding
             log_probs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-            for place in range(max(1, prompt), len(ids)):
-                total -= float(log_probs[place - 1, ids[place]])
-                count += 1
-        assert float(pretrain._loss(model, *pretrain._pad(rows))) == pytest.approx(total / count, rel=1e-5)
+            places = range(max(1, prompt), len(ids))
+            total -= sum(float(log_probs[place - 1, ids[place]]) for place in places) / len(places)
+        assert float(pretrain._loss(model, *pretrain._pad(rows))) == pytest.approx(total / len(rows), rel=1e-5)
 
 
 def test_a_word_with_a_capital_begins_as_the_word() -> None:

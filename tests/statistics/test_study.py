@@ -43,7 +43,8 @@ def test_ten_methods_like_the_baseline_raise_no_more_alarms_than_one() -> None:
 
 
 def test_five_points_are_found() -> None:
-    assert significant(10, effect=0.05) >= 0.8
+    # Two runs differ by 4.2 points (one standard deviation) from their own levels alone.
+    assert significant(15, effect=0.05) >= 0.8
 
 
 def test_the_effect_is_the_paired_difference_in_points() -> None:
