@@ -194,7 +194,7 @@ def test_the_command_writes_json_and_goes_on_where_it_stopped(tmp_path: Path) ->
         )
 
 
-@pytest.mark.parametrize("name", ["nothing", "erm/weight", "iga/depth", "iga/weight/shuffled/more"])
+@pytest.mark.parametrize("name", ["nothing", "erm/weight", "iga/depth", "iga/weight/shuffled/more", "erm/shuffled"])
 def test_an_unknown_row_is_refused_by_name(name: str) -> None:
     with pytest.raises(IsodistillError, match=name):
         Case(name)

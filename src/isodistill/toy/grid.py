@@ -52,6 +52,8 @@ class Case:
         self.method = parts[0] if parts else ""
         if self.method not in METHODS:
             raise IsodistillError(f"method={name!r} is unknown: choose of {', '.join(METHODS)}, with /shuffled behind")
+        if self.shuffled and not METHODS[self.method].uses_domains:
+            raise IsodistillError(f"method={name!r} would change nothing: {self.method} reads no domain label")
         self.options: dict[str, Any] = {}
         if len(parts) == 2 and self.method == "iga" and parts[1] in get_args(MaskSpace):
             self.options["mask_space"] = parts[1]
