@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from isodistill.errors import IsodistillError
 from isodistill.gradients.engines import engine_class
 from isodistill.gradients.layers import as_float32, factor_name, find_adapted_layers
-from isodistill.methods import Diagnostics, Forward, LastLayer, Method, RunInfo, Window, build_method, build_penalty
+from isodistill.last_layer import LastLayerTap
+from isodistill.methods import Diagnostics, Forward, Method, RunInfo, build_method, build_penalty
 from isodistill.window import WindowCollector, num_processes
 
 DomainWeighting = Literal["tokens", "uniform"]
@@ -86,16 +87,17 @@ class GradientAligner:
         self._collector = WindowCollector(
             self.method, self.penalty, self.layers, uniform=domain_weighting == "uniform", streams=False
         )
-        if any(part.needs.gradients != "none" for part in self.parts):
+        # Uniform weights are no plain mean over tokens, so they take per-domain gradients whatever the method.
+        uniform = domain_weighting == "uniform" and not self.replays
+        if uniform or any(part.needs.gradients != "none" for part in self.parts):
             self.engine = engine_class(engine)(self.layers, self._collector)
         else:
             engine_class(engine)
         self._hooks: list[Any] = []
         self._optimizer: Optimizer | None = None
         self._records = 0
-        self._step = 0
         self._domain_ids: torch.Tensor | None = None
-        self._last_layer = _LastLayerTap(self) if any(part.needs.last_layer for part in self.parts) else None
+        self._last_layer = LastLayerTap(self.layers[-1]) if any(part.needs.last_layer for part in self.parts) else None
 
     def _refuse(self, engine: str) -> None:
         processes = num_processes()
@@ -161,6 +163,8 @@ class GradientAligner:
         collector.scale = float(sum(counts.values()) if normalizer is None else normalizer)
         collector.streams = splits and self.accumulation_steps == 1 and num_processes() == 1
         self._domain_ids = domain_ids
+        if self._last_layer is not None:
+            self._last_layer.start()
         try:
             if self.engine is None:
                 yield
@@ -261,9 +265,8 @@ class GradientAligner:
                 "mask_stage='update' multiplies the optimizer's update: call aligner.attach_optimizer(optimizer) once"
                 " before training, or set mask_stage='gradient'"
             )
-        window = Window([], [], step=self._step)
         if self.engine is not None:
-            gradients, window = self._collector.finish()
+            gradients = self._collector.finish()
             if not gradients:
                 raise IsodistillError(
                     "no per-domain gradient was recorded: run forward and backward inside"
@@ -271,14 +274,13 @@ class GradientAligner:
                 )
             self._write(gradients)
         elif self.replays:
-            window = self._replay(closure)
+            self._replay(closure)
         if any(part.resets_optimizer for part in self.parts):
             self._reset_optimizer()
-        diagnostics = self._read_diagnostics(window)
+        diagnostics = self._read_diagnostics()
         for part in self.parts:
             part.end_step()
-        self._step += 1
-        self._collector.step = self._step
+        self._collector.step += 1
         self._clear_window()
         return diagnostics
 
@@ -289,7 +291,7 @@ class GradientAligner:
                 parameter = layer.factor(part)
                 parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
 
-    def _replay(self, closure: Callable[[int], None] | None) -> Window:
+    def _replay(self, closure: Callable[[int], None] | None) -> None:
         if closure is None:
             raise IsodistillError(
                 f"method={self.method.name!r} runs the step's data again: pass aligner.step a closure that runs forward"
@@ -319,13 +321,12 @@ class GradientAligner:
             )
         gradients = self.method.replay(gradient_of, parameters, self._optimizer, window)
         self._write(gradients or {})
-        return window
 
     def _reset_optimizer(self) -> None:
         if self._optimizer is not None:
             self._optimizer.state.clear()
 
-    def _read_diagnostics(self, window: Window) -> Diagnostics:
+    def _read_diagnostics(self) -> Diagnostics:
         diagnostics = self.method.diagnostics()
         if self.penalty is not None:
             diagnostics.values |= self.penalty.diagnostics().values
@@ -372,7 +373,7 @@ class GradientAligner:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Returns what must survive a checkpoint (running averages, warm subspaces, weights), as named tensors."""
-        state = {"step": torch.tensor(self._step)}
+        state = {"step": torch.tensor(self._collector.step)}
         for role, part in zip(("method", "penalty"), self.parts, strict=False):
             state |= {f"{role}/{key}": tensor for key, tensor in part.state_dict().items()}
         return state
@@ -385,7 +386,7 @@ class GradientAligner:
         """
         if "step" not in state:
             raise IsodistillError("the state holds no step count: it was not written by GradientAligner.state_dict")
-        self._step = self._collector.step = int(state["step"])
+        self._collector.step = int(state["step"])
         for role, part in zip(("method", "penalty"), self.parts, strict=False):
             prefix = f"{role}/"
             part.load_state_dict(
@@ -405,36 +406,3 @@ class GradientAligner:
     def _clear_window(self) -> None:
         self._records = 0
         self._collector.clear()
-
-
-class _LastLayerTap:
-    """Keeps the last adapted layer's tensors of the forward pass, with their graph, inside a record block."""
-
-    def __init__(self, aligner: GradientAligner) -> None:
-        layer = aligner.layers[-1]
-        self._layer = layer
-        self._a: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._b: torch.Tensor | None = None
-
-        # Gradient checkpointing runs the hooks again in the backward: the first run's tensors are the graph's own.
-        def keep_a(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            if aligner._domain_ids is not None and torch.is_grad_enabled() and self._a is None:
-                self._a = (args[0], output)
-
-        def keep_b(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            if aligner._domain_ids is not None and torch.is_grad_enabled() and self._b is None:
-                self._b = output
-
-        self._handles = [layer.lora_A.register_forward_hook(keep_a), layer.lora_B.register_forward_hook(keep_b)]
-
-    def read(self) -> LastLayer | None:
-        if self._a is None or self._b is None:
-            return None
-        return LastLayer(self._a[0], self._a[1], self._b, self._layer.B)
-
-    def clear(self) -> None:
-        self._a = self._b = None
-
-    def close(self) -> None:
-        for handle in self._handles:
-            handle.remove()

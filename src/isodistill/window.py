@@ -106,11 +106,11 @@ class WindowCollector:
         self._aligned[factor_name(layer, "lora_A")] = grad_a
         self._aligned[factor_name(layer, "lora_B")] = grad_b
 
-    def finish(self) -> tuple[dict[str, torch.Tensor], Window]:
+    def finish(self) -> dict[str, torch.Tensor]:
         """Combines what was added up.
 
         Returns:
-            The gradient of each factor by name, and the window; no gradient if nothing was recorded.
+            The gradient of each factor by name; none if nothing was recorded.
         """
         if num_processes() > 1:
             self._sum_over_processes()
@@ -128,7 +128,7 @@ class WindowCollector:
                 inverse = torch.tensor([1.0 / divisor for divisor in divisors], dtype=stack.dtype, device=stack.device)
                 stacks[name] = stack * inverse.view(-1, *[1] * (stack.ndim - 1))
             self._aligned, self.masks = self.method.align_factors(stacks, window)
-        return self._aligned, window
+        return self._aligned
 
     def _names(self) -> list[str]:
         # The order of the backward may differ between processes in theory; collectives must not.

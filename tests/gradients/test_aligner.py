@@ -400,3 +400,13 @@ def test_wrong_num_items_are_refused(model, batch):
     aligner = GradientAligner(model)
     with pytest.raises(IsodistillError, match="num_items has shape"), aligner.record(batch.domains, torch.ones(2)):
         pass
+
+
+@pytest.mark.parametrize("method", ["erm", "word_dropout"])
+def test_uniform_weights_hold_for_methods_that_read_no_gradient(double_model, batch, method):
+    by_domain = [plain_gradients(double_model, part) for part in batch.domain_batches()]
+    expected = {key: torch.stack([g[key] for g in by_domain]).mean(0) for key in by_domain[0]}
+    aligner = GradientAligner(double_model, method, domain_weighting="uniform")
+    backward(aligner, double_model, batch)
+    aligner.step()
+    assert relative_error(factor_gradients(double_model), expected) < 1e-6  # the norms of a Llama round to fp32 inside

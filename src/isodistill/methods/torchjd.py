@@ -76,10 +76,9 @@ class Aggregation(Method):
         """Combines all factors with one set of weights (see `Method.align_factors`)."""
         count = len(window.domains)
         scales = torch.tensor([count * weight for weight in window.weights], dtype=torch.float64)
-        gramian = torch.zeros(count, count, dtype=torch.float64)
-        for stack in gradients.values():
-            rows = stack.flatten(1)
-            gramian += (rows @ rows.T).double().cpu()
+        rows = (stack.flatten(1) for stack in gradients.values())
+        # One transfer for all factors: the K x K problem is solved on the CPU.
+        gramian = torch.stack([matrix @ matrix.T for matrix in rows]).cpu().double().sum(0)
         gramian *= scales.unsqueeze(1) * scales
         alpha = self._solve(gramian, window.step)
         self._alpha = alpha.tolist()

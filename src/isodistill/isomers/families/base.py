@@ -79,6 +79,26 @@ class Family(BaseModel, ABC):
         return self.classes.index(skeleton.answer)
 
 
+class NumericFamily(Family):
+    """A family whose answers are numbers, balanced between even and odd."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The parities of the answer."""
+        return ("even", "odd")
+
+    def shortcut_class(self, skeleton: Skeleton) -> int:
+        """Tells which parity a truthful cue points at.
+
+        Args:
+            skeleton: A skeleton of this family.
+
+        Returns:
+            0 for an even answer, 1 for an odd one.
+        """
+        return int(skeleton.answer) % 2
+
+
 def build_family(family: type[Family], options: dict[str, Any]) -> Family:
     """Sets a family's knobs.
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.families.base import Family, Range
+from isodistill.isomers.families.base import NumericFamily, Range
 from isodistill.isomers.skeleton import (
     ANSWER_VARIABLE,
     ProofStep,
@@ -26,7 +26,7 @@ LEAST_SIZE = 2
 MAX_ATTEMPTS = 500
 
 
-class Counting(Family):
+class Counting(NumericFamily):
     """Sizes of sets that overlap, fill or complete each other, and a size to find.
 
     A set is what one property singles out. The operations are: two parts make up a set without overlap (the set or a
@@ -53,22 +53,6 @@ class Counting(Family):
         if not LEAST_SIZE <= self.start[0] <= self.start[1] < self.limit:
             raise ValueError(f"start must lie between {LEAST_SIZE} and limit")
         return self
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The parities of the answer."""
-        return ("even", "odd")
-
-    def shortcut_class(self, skeleton: Skeleton) -> int:
-        """Tells which parity a truthful cue points at.
-
-        Args:
-            skeleton: A skeleton of this family.
-
-        Returns:
-            0 for an even answer, 1 for an odd one.
-        """
-        return int(skeleton.answer) % 2
 
     def sample(self, rng: Random, depth: int, answer_index: int) -> Skeleton:
         """Draws a skeleton.

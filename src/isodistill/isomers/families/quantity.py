@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.families.base import Family, Range
+from isodistill.isomers.families.base import NumericFamily, Range
 from isodistill.isomers.skeleton import (
     ANSWER_VARIABLE,
     ProofStep,
@@ -25,7 +25,7 @@ LEAST_VALUE = 2
 MAX_ATTEMPTS = 500
 
 
-class Quantity(Family):
+class Quantity(NumericFamily):
     """A given amount, then one operation after another, each on the amount before it, and a number to find.
 
     The operations are: n more, n fewer, n times as many, and as many as two others together. Every amount on the way
@@ -49,22 +49,6 @@ class Quantity(Family):
         if not LEAST_VALUE <= self.start[0] <= self.start[1] < self.limit:
             raise ValueError(f"start must lie between {LEAST_VALUE} and limit")
         return self
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The parities of the answer."""
-        return ("even", "odd")
-
-    def shortcut_class(self, skeleton: Skeleton) -> int:
-        """Tells which parity a truthful cue points at.
-
-        Args:
-            skeleton: A skeleton of this family.
-
-        Returns:
-            0 for an even answer, 1 for an odd one.
-        """
-        return int(skeleton.answer) % 2
 
     def sample(self, rng: Random, depth: int, answer_index: int) -> Skeleton:
         """Draws a skeleton.
