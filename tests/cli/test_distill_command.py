@@ -14,6 +14,7 @@ import pytest
 from teacher_server import FaultServer, make_sets, serving, write_data
 
 from isodistill.cli.main import run
+from isodistill.cli.progress import console
 from isodistill.isomers import generate, make_config, read_split
 from isodistill.traces import TraceStore
 
@@ -30,7 +31,8 @@ def isodistill(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    # The console keeps the width that COLUMNS had when an earlier test made it, and a narrow table breaks its cells.
+    monkeypatch.setattr(console(), "_width", 200)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
