@@ -24,7 +24,11 @@ def distill(
     teacher: Annotated[str, typer.Option(help="symbolic, hf:PATH (a local model) or openai:MODEL (a server).")] = (
         "symbolic"
     ),
-    style: Annotated[str, typer.Option(help="Symbolic: 'full' cites premises, 'short' concludes.")] = "full",
+    style: Annotated[
+        str, typer.Option(help="Symbolic: 'full' cites premises, 'short' concludes, 'answer' gives no reason.")
+    ] = ("full"),
+    noise: Annotated[float, typer.Option(help="Share of the training sets to answer wrongly, on purpose.")] = 0.0,
+    noise_seed: Annotated[int, typer.Option(help="Equal seeds make the same sets wrong.")] = 0,
     store: Annotated[Path, typer.Option(help="Keeps every reply of a model; share it between runs.")] = STORE,
     base_url: Annotated[str | None, typer.Option(help="Server address, such as http://127.0.0.1:8000/v1.")] = None,
     key_env: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "OPENAI_API_KEY",
@@ -82,6 +86,7 @@ def distill(
     from isodistill.teachers.distil import DistilOptions, distil
     from isodistill.teachers.instruction import read_instruction
     from isodistill.teachers.meter import Meter
+    from isodistill.teachers.noise import LabelNoise
     from isodistill.teachers.sampling import make_sampling
     from isodistill.teachers.server import ServerLimits
     from isodistill.teachers.steps import check_steps as steps
@@ -128,6 +133,7 @@ def distill(
         limit_sets=limit_sets,
         incomplete="fail" if (incomplete or ("drop" if writer.varies else "fail")) == "fail" else "drop",
         fill_from=second,
+        noise=LabelNoise(noise, noise_seed) if noise else None,
     )
     kept = any(each is not None and each.varies for each in (writer, second)) or scoring is not None
     if dry_run:

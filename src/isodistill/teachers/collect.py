@@ -261,7 +261,7 @@ class Collector:
             if self.store is not None:
                 self.store.add_failure(self.recipe(request), reply.reason, reply.detail)
         else:
-            judgement = judge(reply.text, reply.finish, request.isomer_set, request.member, self.checks)
+            judgement = self._judgement(request, reply.text, reply.finish)
             record = TraceRecord(
                 recipe=self.recipe(request),
                 set_id=request.isomer_set.set_id,
@@ -286,8 +286,13 @@ class Collector:
 
     def _judge(self, outcome: Outcome, request: Request, record: TraceRecord) -> None:
         # Judged anew: the checks may differ from those of the run that wrote it.
-        judgement = judge(record.text, record.finish, request.isomer_set, request.member, self.checks)
+        judgement = self._judgement(request, record.text, record.finish)
         outcome.attempts[request.attempt] = (record, judgement)
+
+    def _judgement(self, request: Request, text: str, finish: str) -> Judgement:
+        # A teacher that always says the same gives no rationale by intention, never by bad luck.
+        bare = not self.teacher.varies
+        return judge(text, finish, request.isomer_set, request.member, self.checks, bare=bare)
 
 
 def _problem(request: Request) -> Problem:

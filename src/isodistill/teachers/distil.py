@@ -18,6 +18,7 @@ from isodistill.isomers.store import available_splits, check_target, read_split,
 from isodistill.teachers.base import Teacher
 from isodistill.teachers.collect import Collector, Outcome, Problem
 from isodistill.teachers.judge import Check
+from isodistill.teachers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.teachers.sampling import Sampling
 from isodistill.teachers.statistics import Statistics, as_rows, gather
 from isodistill.traces import TraceStore
@@ -41,6 +42,7 @@ class DistilOptions:
         incomplete: What becomes of a set with a member that no teacher could explain: ``"drop"`` it whole, or
             ``"fail"`` and write nothing.
         fill_from: A second teacher for the members that the first one could not explain, or ``None``.
+        noise: Training sets to be answered wrongly on purpose, or ``None``.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -49,6 +51,7 @@ class DistilOptions:
     limit_sets: int | None = None
     incomplete: Literal["drop", "fail"] = "fail"
     fill_from: Teacher | None = None
+    noise: LabelNoise | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def distil(
             _require_traces(outcomes, completions, teacher)
         taught[split] = [whole for isomer_set in sets if (whole := _with_completions(isomer_set, completions))]
         dropped += len(sets) - len(taught[split])
+        if options.noise is not None and split == NOISY_SPLIT:
+            taught[split] = [options.noise.applied(isomer_set) for isomer_set in taught[split]]
         if sets and not taught[split]:
             raise IsodistillError(
                 f"In split {split!r} no set has a trace for every member, so nothing is left of it; see"
@@ -143,6 +148,8 @@ def distil(
         for split in available_splits(directory)
     }
     by = teacher.name if options.fill_from is None else f"{teacher.name}; gaps by {options.fill_from.name}"
+    if options.noise is not None:
+        by += f"; {options.noise.described()}"
     write_dataset(out, everything, _card_info(info, everything, by), overwrite)
     texts = [member.completion for sets in taught.values() for isomer_set in sets for member in isomer_set.members]
     report = DistilReport(

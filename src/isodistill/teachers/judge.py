@@ -53,7 +53,15 @@ class Judgement:
         return self.verdict not in ("no answer", "several answers", "wrong answer", "cut off", "too long")
 
 
-def judge(text: str, finish: str, isomer_set: IsomerSet, member: Member, checks: tuple[Check, ...] = ()) -> Judgement:
+def judge(
+    text: str,
+    finish: str,
+    isomer_set: IsomerSet,
+    member: Member,
+    checks: tuple[Check, ...] = (),
+    *,
+    bare: bool = False,
+) -> Judgement:
     """Reads a reply's answer, compares it with the verified one, and looks the rationale over.
 
     Args:
@@ -62,6 +70,7 @@ def judge(text: str, finish: str, isomer_set: IsomerSet, member: Member, checks:
         isomer_set: The set.
         member: The member.
         checks: Further checks of the rationale.
+        bare: Whether an answer without any rationale will do.
 
     Returns:
         The judgement. Two answer lines that differ are "several answers", whatever the last one says. What follows
@@ -79,6 +88,8 @@ def judge(text: str, finish: str, isomer_set: IsomerSet, member: Member, checks:
         return Judgement("several answers", rationale, answer)
     if not same_answer(answer, isomer_set.answer):
         return Judgement("wrong answer", rationale, answer)
+    if bare and not rationale:
+        return Judgement(ACCEPTED, "", answer)
     return Judgement(_flaw(rationale, isomer_set, member, checks) or ACCEPTED, rationale, answer)
 
 

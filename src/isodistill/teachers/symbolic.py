@@ -11,7 +11,9 @@ from isodistill.teachers.base import Explainer, Trace
 from isodistill.teachers.tellings import TELLINGS
 from isodistill.teachers.tellings.voice import Voice
 
-Style = Literal["full", "short"]
+Style = Literal["full", "short", "answer"]
+
+_STYLES = ("full", "short", "answer")
 
 
 class SymbolicTeacher(Explainer):
@@ -20,15 +22,17 @@ class SymbolicTeacher(Explainer):
     Where the answer is Unknown it tells what can be derived, and why the question stays open.
 
     Args:
-        style: ``"full"``: each step cites what it uses and then concludes; ``"short"``: each step only concludes.
+        style: ``"full"``: each step cites what it uses and then concludes; ``"short"``: each step only concludes;
+            ``"answer"``: no rationale at all, only the answer line (a student then has to find its own way there, and
+            a shortcut has work to do).
 
     Raises:
         IsodistillError: If there is no such style.
     """
 
     def __init__(self, style: Style = "full") -> None:
-        if style not in ("full", "short"):
-            raise IsodistillError(f"The symbolic teacher has no style {style!r}; choose full or short.")
+        if style not in _STYLES:
+            raise IsodistillError(f"The symbolic teacher has no style {style!r}; choose {', '.join(_STYLES)}.")
         self._style = style
 
     @property
@@ -50,6 +54,8 @@ class SymbolicTeacher(Explainer):
             IsodistillError: If the set's family is unknown, or the member's record does not fit the skeleton and the
                 domain pack.
         """
+        if self._style == "answer":
+            return Trace("", isomer_set.answer)
         where = f"set {isomer_set.set_id!r}, domain {member.domain!r}"
         if isomer_set.family not in TELLINGS:
             raise IsodistillError(

@@ -1,0 +1,81 @@
+"""Wrong labels on purpose: a teacher that is sometimes mistaken, to study what students make of its mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from isodistill.answers import format_completion, split_completion
+from isodistill.errors import IsodistillError
+from isodistill.isomers.sets import IsomerSet
+
+NOISY_SPLIT = "train"
+"""The only split whose completions are made wrong; what students are measured against stays true everywhere."""
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """A share of the training sets is answered wrongly, all members of a set alike.
+
+    A teacher that misjudges a problem misjudges its logic, whatever it is told in; so the mistake belongs to the set,
+    not to a domain, and no statistic over domains can see it.
+
+    Args:
+        share: The probability that a set is answered wrongly, in [0, 1).
+        seed: Equal seeds make the same sets wrong; which ones depends on the names of the sets alone.
+
+    Raises:
+        IsodistillError: If the share is no probability below 1.
+    """
+
+    share: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the share."""
+        if not 0 <= self.share < 1:
+            raise IsodistillError(f"A noise of {self.share} is no share of the sets: give a number from 0 to below 1.")
+
+    def described(self) -> str:
+        """Says it in words, for the dataset card."""
+        return f"{100 * self.share:g}% of the training sets answered wrongly on purpose (seed {self.seed})"
+
+    def applied(self, isomer_set: IsomerSet) -> IsomerSet:
+        """Makes the completions of a set wrong, if it is one of those.
+
+        The rationale stays as it is; only the answer line changes. Of several wrong answers each has the same chance;
+        a number is missed by 1 to 9.
+
+        Args:
+            isomer_set: A set with completions.
+
+        Returns:
+            The set with wrong completions, or the set itself. Its verified ``answer`` is never changed.
+
+        Raises:
+            IsodistillError: If the answer is neither one of several choices nor a whole number.
+        """
+        rng = Random(f"{self.seed}/label noise/{isomer_set.set_id}")
+        if rng.random() >= self.share:
+            return isomer_set
+        wrong = _wrong_answer(isomer_set, rng)
+        members = tuple(
+            member.model_copy(
+                update={"completion": format_completion(split_completion(member.completion)[0], wrong)},
+            )
+            for member in isomer_set.members
+        )
+        return isomer_set.model_copy(update={"members": members})
+
+
+def _wrong_answer(isomer_set: IsomerSet, rng: Random) -> str:
+    others = [choice for choice in isomer_set.choices if choice != isomer_set.answer]
+    if others:
+        return rng.choice(others)
+    try:
+        return str(int(isomer_set.answer) + rng.choice((-1, 1)) * rng.randint(1, 9))
+    except ValueError:
+        raise IsodistillError(
+            f"Set {isomer_set.set_id!r} has the answer {isomer_set.answer!r} and no choices, so there is no telling a"
+            " wrong answer; leave the noise out."
+        ) from None
