@@ -91,6 +91,9 @@ class GradientAligner:
         uniform = domain_weighting == "uniform" and not self.replays
         if uniform or any(part.needs.gradients != "none" for part in self.parts):
             self.engine = engine_class(engine)(self.layers, self._collector)
+            # DDP waits for autograd's own gradients, and a penalty on the last layer is made of its factors.
+            own = any(part.needs.last_layer for part in self.parts)
+            self.engine.replaces_autograd = not own and num_processes() == 1
         else:
             engine_class(engine)
         self._hooks: list[Any] = []
@@ -122,6 +125,7 @@ class GradientAligner:
         domain_ids: torch.Tensor,
         num_items: torch.Tensor | None = None,
         normalizer: float | None = None,
+        tokens: torch.Tensor | None = None,
     ) -> Iterator[None]:
         """Records the per-domain gradients of the forward and backward passes inside the block.
 
@@ -131,6 +135,8 @@ class GradientAligner:
                 means one each, for a loss that is a mean over sequences of equal weight.
             normalizer: What the loss's sum over items was divided by; ``None`` means the items of this block (a
                 mean), which is right for a mean over the batch, and for each domain's own mean in the loop engine.
+            tokens: Where the batch has tokens and not padding, (batch, length), as an attention mask has it. Weight
+                space then spares the padding, which must bring no gradient; ``None`` means there is none.
 
         Yields:
             Nothing.
@@ -169,7 +175,7 @@ class GradientAligner:
             if self.engine is None:
                 yield
             else:
-                with self.engine.record(domain_ids):
+                with self.engine.record(domain_ids, tokens):
                     yield
         except BaseException:
             # A block that failed half-way left part of its gradients: the caller may repeat the whole window.

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from isodistill.errors import IsodistillError
-from isodistill.gradients.collector import GradientStack, Part
+from isodistill.gradients.collector import FormGradient, GradientStack, Part
 from isodistill.gradients.collector import Space as EngineSpace
 from isodistill.gradients.layers import AdaptedLayer, factor_name
 from isodistill.methods import Method, Window
@@ -61,10 +61,10 @@ class WindowCollector:
         """Takes factor gradients (see `isodistill.gradients.collector.Collector`)."""
         self._stack.add_factor(layer, part, gradients * self.scale, domains)
 
-    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[torch.Tensor], domains: list[int]) -> None:
+    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int]) -> None:
         """Takes weight gradients (see `isodistill.gradients.collector.Collector`)."""
         if not self.streams:
-            self._stack.add_weight(layer, (gradient.mul_(self.scale) for gradient in gradients), domains)
+            self._stack.add_weight(layer, gradients, domains, self.scale)
             return
         if factor_name(layer, "lora_A") in self._aligned:
             raise IsodistillError(
@@ -72,10 +72,11 @@ class WindowCollector:
                 " mask_space='factor'"
             )
         window = self.open_window()
+        scales = dict(zip(window.domains, self._scales, strict=True))
         present = (
-            gradient.mul_(self.scale / self.items[domain])
-            for gradient, domain in zip(gradients, domains, strict=True)
-            if self.items[domain] > 0
+            form(self.scale / self.items[domain] * scales[domain])
+            for form, domain in zip(gradients, domains, strict=True)
+            if domain in scales
         )
         self._align_weight(layer, present, window)
 
@@ -101,8 +102,7 @@ class WindowCollector:
         return self._window
 
     def _align_weight(self, layer: AdaptedLayer, means: Iterator[torch.Tensor], window: Window) -> None:
-        scaled = (gradient.mul_(scale) for gradient, scale in zip(means, self._scales, strict=True))
-        grad_a, grad_b = self.method.align_weight(layer, scaled, window)
+        grad_a, grad_b = self.method.align_weight(layer, means, window)
         self._aligned[factor_name(layer, "lora_A")] = grad_a
         self._aligned[factor_name(layer, "lora_B")] = grad_b
 
@@ -118,7 +118,10 @@ class WindowCollector:
         if self.space == "weight":
             for name in self._names():
                 stacked = self._reduced(name, window.domains)
-                means = (g.div_(self.items[d]) for g, d in zip(stacked, window.domains, strict=True))
+                means = (
+                    gradient.mul_(scale / self.items[domain])
+                    for gradient, domain, scale in zip(stacked, window.domains, self._scales, strict=True)
+                )
                 self._align_weight(self.layers[name], means, window)
         elif self._names():
             divisors = [self.items[d] / scale for d, scale in zip(window.domains, self._scales, strict=True)]

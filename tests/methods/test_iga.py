@@ -81,7 +81,7 @@ def test_weight_space_masks_projects_and_pulls_back(rank, projection):
     layer = adapted_layer()
     gradients = draw(5, 4, D_OUT, D_IN)
     method = IGA(tau=0.5, mask_space="weight", statistics_decay=0.0, projection_rank=rank, projection=projection)
-    found = method.align_weight(layer, iter(gradients), WINDOW)
+    found = method.align_weight(layer, (each.clone() for each in gradients), WINDOW)
     mean, mask = expected_mask(gradients, WEIGHTS, 0.5)
     masked = mask * mean
     if rank is not None:
@@ -98,7 +98,7 @@ def test_diagnostics_equal_what_they_are_defined_as():
     layer = adapted_layer()
     gradients = draw(6, 4, D_OUT, D_IN)
     method = IGA(tau=0.5, mask_space="weight", statistics_decay=0.0, projection_rank=4, projection="exact")
-    method.align_weight(layer, iter(gradients), Window([0, 1, 2, 3], [0.25] * 4))
+    method.align_weight(layer, (each.clone() for each in gradients), Window([0, 1, 2, 3], [0.25] * 4))
     found = method.diagnostics()
     mean, mask = expected_mask(gradients, [0.25] * 4, 0.5)
     masked = mask * mean

@@ -42,7 +42,7 @@ def test_the_factored_mask_is_the_outer_product_of_the_marginals() -> None:
     columns = torch.exp(-tau / 2 * variance.sum(0) / mean.square().sum(0))
     masked = torch.diag(rows) @ mean @ torch.diag(columns)
     method = build_method("iga", mask_space="factored", tau=tau, statistics_decay=0.0)
-    grad_a, grad_b = method.align_weight(it, iter(stack), WINDOW)
+    grad_a, grad_b = method.align_weight(it, (each.clone() for each in stack), WINDOW)
     torch.testing.assert_close(grad_b, SCALING * masked @ it.A.T, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(grad_a, SCALING * it.B.T @ masked, rtol=1e-8, atol=1e-10)
     assert method.diagnostics().mean_mask == pytest.approx(float(torch.outer(rows, columns).mean()))
@@ -50,7 +50,7 @@ def test_the_factored_mask_is_the_outer_product_of_the_marginals() -> None:
 
 def test_the_factored_statistics_are_vectors() -> None:
     method = build_method("iga", mask_space="factored", tau=0.7)
-    method.align_weight(layer(), iter(gradients()), WINDOW)
+    method.align_weight(layer(), (each.clone() for each in gradients()), WINDOW)
     tensors = [tensor for key, tensor in method.state_dict().items() if "steps" not in key]
     assert sorted(tuple(tensor.shape) for tensor in tensors) == [(6,), (6,), (8,), (8,)]
 

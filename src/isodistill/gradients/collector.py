@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -11,6 +11,9 @@ from isodistill.gradients.layers import AdaptedLayer, factor_name
 
 Space = Literal["factor", "weight"]
 Part = Literal["lora_A", "lora_B"]
+FormGradient = Callable[[float], torch.Tensor]
+"""Forms one domain's weight gradient times a number, (d_out, d_in). The receiver may overwrite the result, and must be
+done with it before the next one is formed: all of them may share one buffer."""
 
 
 class Collector(Protocol):
@@ -26,8 +29,8 @@ class Collector(Protocol):
         """Takes one backward's factor gradients, (len(domains), *factor.shape), one row for each domain."""
         ...
 
-    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[torch.Tensor], domains: list[int]) -> None:
-        """Takes one backward's weight gradients, an iterator over `domains` of (d_out, d_in) tensors.
+    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int]) -> None:
+        """Takes one backward's weight gradients, an iterator over `domains`.
 
         The iterator is lazy, so that a receiver that streams holds one domain's gradient at a time.
         """
@@ -49,9 +52,11 @@ class GradientStack:
         """Adds factor gradients, (len(domains), *factor.shape)."""
         self._add(factor_name(layer, part), iter(gradients.unbind(0)), domains)
 
-    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[torch.Tensor], domains: list[int]) -> None:
-        """Adds weight gradients, each (d_out, d_in)."""
-        self._add(layer.name, gradients, domains)
+    def add_weight(
+        self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int], scale: float = 1.0
+    ) -> None:
+        """Adds weight gradients, each (d_out, d_in), times `scale`."""
+        self._add(layer.name, (form(scale) for form in gradients), domains)
 
     def _add(self, name: str, gradients: Iterator[torch.Tensor], domains: list[int]) -> None:
         sums = self._sums.setdefault(name, {})

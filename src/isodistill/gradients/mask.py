@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.workspace import Workspace
 
 Normalization = Literal["relative", "bounded", "layer_mean", "raw"]
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
@@ -33,14 +34,24 @@ class DomainMoments:
     variance: torch.Tensor
 
 
-def domain_moments(gradients: Iterable[torch.Tensor], weights: Iterable[float]) -> DomainMoments:
+def domain_moments(
+    gradients: Iterable[torch.Tensor], weights: Iterable[float], workspace: Workspace | None = None
+) -> DomainMoments:
     """Computes mean and variance across domains in one pass, holding one domain's gradient at a time.
 
-    Uses West's weighted update (CACM 22(9), 1979), so identical gradients give a variance of exactly zero.
+    With the differences D_d = G_d - G_1 to the first domain (so that identical gradients give exactly zero)::
+
+        Gbar = G_1 + sum_d w_d D_d          V = sum_d w_d D_d² - (sum_d w_d D_d)²
+
+    The subtraction is harmless: the first domain's own part of V is w_1 (G_1 - Gbar)² = w_1 (sum_d w_d D_d)², so what
+    is subtracted is at most V / w_1, and the relative error of V at most about 1 / w_1 roundings. Source: Chan, Golub &
+    LeVeque (The American Statistician 37(3), 1983), "shifted data".
 
     Args:
-        gradients: The per-domain gradients G_d, K tensors of one shape, fp32 or fp64; they are not modified.
+        gradients: The per-domain gradients G_d, K tensors of one shape, fp32 or fp64. Without a workspace they are not
+            modified; with one they are overwritten, and each may be gone when the next one comes.
         weights: K weights w_d, positive, with sum 1.
+        workspace: Where the results are formed; they last until it is used again.
 
     Returns:
         The moments, in the dtype of the gradients.
@@ -48,23 +59,37 @@ def domain_moments(gradients: Iterable[torch.Tensor], weights: Iterable[float]) 
     Raises:
         ValueError: if there is no gradient.
     """
-    mean: torch.Tensor | None = None
-    variance: torch.Tensor | None = None
-    total = 0.0
+    first: torch.Tensor | None = None
+    shift: torch.Tensor | None = None
+    squares: torch.Tensor | None = None
     for gradient, weight in zip(gradients, weights, strict=True):
-        total += weight
-        if mean is None or variance is None:
-            mean, variance = gradient.clone(), torch.zeros_like(gradient)
+        if first is None:
+            first = _buffer(workspace, "mean", gradient).copy_(gradient)
             continue
-        difference = gradient - mean
-        mean.add_(difference, alpha=weight / total)
-        variance.addcmul_(difference, gradient - mean, value=weight)
-    if mean is None or variance is None:
+        difference = gradient - first if workspace is None else gradient.sub_(first)
+        if shift is None or squares is None:
+            shift = torch.mul(difference, weight, out=_buffer(workspace, "shift", first))
+            squares = torch.mul(shift, difference, out=_buffer(workspace, "variance", first))
+        else:
+            shift.add_(difference, alpha=weight)
+            squares.addcmul_(difference, difference, value=weight)
+    if first is None:
         raise ValueError("domain_moments needs the gradient of at least one domain")
-    return DomainMoments(mean, variance.clamp_(min=0.0))
+    if shift is None or squares is None:
+        return DomainMoments(first, _buffer(workspace, "variance", first).zero_())
+    return DomainMoments(first.add_(shift), squares.addcmul_(shift, shift, value=-1.0).clamp_(min=0.0))
 
 
-def conflict(mean: torch.Tensor, variance: torch.Tensor, normalization: Normalization = "relative") -> torch.Tensor:
+def _buffer(workspace: Workspace | None, name: str, like: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(like) if workspace is None else workspace.take(name, tuple(like.shape), like)
+
+
+def conflict(
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    normalization: Normalization = "relative",
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Normalises the variance across domains to the conflict Z that the mask damps.
 
     * ``relative``: Z = V / (Gbar² + eps), scale-free; an entry that one of K equal domains uses has Z = K - 1.
@@ -76,21 +101,27 @@ def conflict(mean: torch.Tensor, variance: torch.Tensor, normalization: Normaliz
         mean: Gbar or its running average, any shape.
         variance: V or its running average, the same shape, not negative.
         normalization: The rule.
+        out: Where to form it, the same shape; by default a new tensor.
 
     Returns:
         Z, the same shape, not negative.
+
+    Raises:
+        IsodistillError: if there is no such rule.
     """
+    if out is None:
+        out = torch.empty_like(mean)
     if normalization == "raw":
-        return variance
+        return out.copy_(variance)
     tiny = torch.finfo(mean.dtype).tiny
     if normalization == "layer_mean":
-        return variance / variance.mean().clamp_min(tiny)
-    squared_mean = mean.square()
+        return torch.div(variance, variance.mean().clamp_min(tiny), out=out)
+    squared_mean = torch.mul(mean, mean, out=out)
     eps = (squared_mean.mean() * _RELATIVE_EPS).clamp_min(tiny)
     if normalization == "relative":
-        return variance / squared_mean.add_(eps)
+        return torch.div(variance, squared_mean.add_(eps), out=out)
     if normalization == "bounded":
-        return variance / (squared_mean.add_(variance).add_(eps))
+        return torch.div(variance, squared_mean.add_(variance).add_(eps), out=out)
     raise IsodistillError(f"conflict_normalization={normalization!r} is unknown: choose one of {NORMALIZATIONS}")
 
 
@@ -99,6 +130,7 @@ def conflict_mask(
     variance: torch.Tensor,
     tau: float,
     normalization: Normalization = "relative",
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Computes M = exp(-tau Z), near 1 where the domains agree and near 0 where they conflict.
 
@@ -107,25 +139,26 @@ def conflict_mask(
         variance: V or its running average, the same shape.
         tau: The temperature, not negative; 0 switches the mask off (M = 1 exactly).
         normalization: How V becomes the conflict Z (see `conflict`).
+        out: Where to form it, the same shape; by default a new tensor.
 
     Returns:
         M in (0, 1], the same shape; entries below the dtype's range underflow to its smallest normal number.
     """
     if tau == 0.0:
-        return torch.ones_like(mean)
-    mask = conflict(mean, variance, normalization).mul(-tau).exp_()
+        return torch.ones_like(mean) if out is None else out.fill_(1.0)
+    mask = conflict(mean, variance, normalization, out).mul_(-tau).exp_()
     return mask.clamp_(min=torch.finfo(mask.dtype).tiny)
 
 
-def conflict_share(moments: DomainMoments) -> float:
+def conflict_share(variance: float, mean_energy: float) -> float:
     """Measures one tensor's conflict as its variance's share of the energy: sum V / (sum V + sum Gbar²).
 
     Args:
-        moments: The moments of the tensor's per-domain gradients.
+        variance: sum V.
+        mean_energy: sum Gbar².
 
     Returns:
         A number from 0 (all domains agree) to 1; 0 for a zero gradient.
     """
-    variance = float(moments.variance.sum())
-    energy = variance + float(moments.mean.square().sum())
+    energy = variance + mean_energy
     return variance / energy if energy > 0.0 else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from isodistill.gradients.mask import DomainMoments
+from isodistill.gradients.workspace import Workspace
 
 
 class RunningMoments:
@@ -23,15 +24,16 @@ class RunningMoments:
         self._variance: dict[str, torch.Tensor] = {}
         self._steps: dict[str, int] = {}
 
-    def update(self, name: str, moments: DomainMoments) -> DomainMoments:
+    def update(self, name: str, moments: DomainMoments, workspace: Workspace | None = None) -> DomainMoments:
         """Adds one step's moments and returns the corrected averages.
 
         Args:
             name: The tensor's name.
             moments: This step's moments, any shape; they are not modified.
+            workspace: Where the corrected averages are formed; they last until it is used again.
 
         Returns:
-            The bias-corrected averages, the same shape.
+            The bias-corrected averages, the same shape; not to be modified.
         """
         if self.decay == 0.0:
             return moments
@@ -45,7 +47,14 @@ class RunningMoments:
         mean = self._mean[name].to(moments.mean).lerp_(moments.mean, 1.0 - self.decay)
         variance = self._variance[name].to(moments.variance).lerp_(moments.variance, 1.0 - self.decay)
         self._mean[name], self._variance[name] = mean, variance
-        return DomainMoments(mean / correction, variance / correction)
+        if correction == 1.0:  # so it is, to fp64, after some 350 steps at beta = 0.9
+            return DomainMoments(mean, variance)
+        take = None if workspace is None else workspace.take
+        shape = tuple(mean.shape)
+        return DomainMoments(
+            torch.div(mean, correction, out=None if take is None else take("average mean", shape, mean)),
+            torch.div(variance, correction, out=None if take is None else take("average variance", shape, mean)),
+        )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Returns the averages and step counts as named tensors."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from isodistill.errors import IsodistillError
 from isodistill.methods.and_mask import ANDMask
-from isodistill.methods.base import Diagnostics, Method, Needs, RunInfo, Window
+from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
 from isodistill.methods.consistency import Consistency
 from isodistill.methods.erm import ERM
 from isodistill.methods.erm_balanced import BalancedERM
@@ -121,11 +121,13 @@ __all__ = [
     "ERM",
     "IGA",
     "METHODS",
+    "Choice",
     "Diagnostics",
     "Forward",
     "LastLayer",
     "Method",
     "Needs",
+    "Range",
     "RunInfo",
     "Window",
     "build_method",

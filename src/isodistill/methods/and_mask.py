@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from isodistill.errors import IsodistillError
-from isodistill.methods.base import Method, Needs, Window, weighted_mean
+from isodistill.methods.base import Choice, Method, Needs, Range, Window, weighted_mean
 
 
 class ANDMask(Method):
@@ -30,6 +30,8 @@ class ANDMask(Method):
 
     name: ClassVar[str] = "and_mask"
     source: ClassVar[str] = "arXiv 2009.00329"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"tau": Range(0.5, 1.0)}
+    """DomainBed's range."""
     min_domains: ClassVar[int] = 2
 
     def __init__(self, tau: float = 1.0) -> None:

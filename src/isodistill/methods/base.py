@@ -11,12 +11,39 @@ from torch import nn
 from torch.optim import Optimizer
 
 from isodistill.gradients.layers import AdaptedLayer
-from isodistill.gradients.mask import domain_moments
 from isodistill.gradients.projection import pull_back
 from isodistill.methods.forward import Forward
 
 Space = Literal["none", "factor", "weight"]
 GradientOf = Callable[[int], dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a number is searched.
+
+    Attributes:
+        low: The least value.
+        high: The greatest value.
+        log: Whether its logarithm is drawn uniformly.
+        integer: Whether it is a whole number.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a value is searched among.
+
+    Attributes:
+        values: The values, each as likely as the others.
+    """
+
+    values: tuple[str | int | float | bool | None, ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +149,8 @@ class Method:
     name: ClassVar[str]
     source: ClassVar[str] = ""
     """The paper or the code that defines the method."""
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {}
+    """Where each of the method's own options is searched; empty for a method without one worth tuning."""
     min_domains: ClassVar[int] = 1
     """The fewest domains for which the method differs from plain training."""
     uses_domains: ClassVar[bool] = True
@@ -210,13 +239,17 @@ class Method:
 
         Args:
             layer: The layer.
-            gradients: K tensors G_d, (d_out, d_in), fp32 or fp64; the iterator may be lazy and is read once.
+            gradients: K tensors G_d, (d_out, d_in), fp32 or fp64; read once, one after another. The method may
+                overwrite each, and all of them may share one buffer: what is to last is copied before the next comes.
             window: The step, with the weights w_d.
 
         Returns:
             The aligned gradients of A (r, d_in) and of B (d_out, r).
         """
-        mean = domain_moments(gradients, window.weights).mean
+        mean: torch.Tensor | None = None
+        for gradient, weight in zip(gradients, window.weights, strict=True):
+            mean = gradient * weight if mean is None else mean.add_(gradient, alpha=weight)
+        assert mean is not None  # an empty window is refused before
         return pull_back(mean, layer.A.detach().to(mean.dtype), layer.B.detach().to(mean.dtype), layer.scaling)
 
     def replay(

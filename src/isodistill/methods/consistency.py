@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 
 from isodistill.errors import IsodistillError
 from isodistill.gradients.layers import as_float32
-from isodistill.methods.base import Diagnostics, Method, Needs
+from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range
 from isodistill.methods.forward import Forward
 
 
@@ -38,6 +39,8 @@ class Consistency(Method):
 
     name: ClassVar[str] = "consistency"
     source: ClassVar[str] = "arXiv 1912.02781"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"penalty_weight": Range(1.0, 100.0, log=True)}
+    """Around the default; AugMix weighs its divergence by 12."""
     min_domains: ClassVar[int] = 2
     uses_domains: ClassVar[bool] = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from isodistill.errors import IsodistillError
-from isodistill.methods.base import GradientOf, Method, Needs, RunInfo, Window
+from isodistill.methods.base import Choice, GradientOf, Method, Needs, Range, RunInfo, Window
 
 
 class Fish(Method):
@@ -35,6 +36,8 @@ class Fish(Method):
 
     name: ClassVar[str] = "fish"
     source: ClassVar[str] = "arXiv 2104.09937"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"meta_step": Choice((0.05, 0.1, 0.5))}
+    """DomainBed's values."""
     min_domains: ClassVar[int] = 2
     max_processes: ClassVar[int | None] = 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from isodistill.errors import IsodistillError
 from isodistill.gradients.layers import as_float32
 from isodistill.methods.annealing import AnnealedPenalty
-from isodistill.methods.base import Diagnostics, Needs
+from isodistill.methods.base import Choice, Diagnostics, Needs, Range
 from isodistill.methods.forward import Forward
 
 
@@ -42,6 +43,8 @@ class Fishr(AnnealedPenalty):
 
     name: ClassVar[str] = "fishr"
     source: ClassVar[str] = "arXiv 2109.02934"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"penalty_weight": Range(0.01, 100.0, log=True)}
+    """DomainBed's range is 10 to 10,000, for a classifier's gradients; on LoRA factors 100 collapses the run."""
     min_domains: ClassVar[int] = 2
     micro_batch_exact: ClassVar[bool] = False
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 
 from isodistill.errors import IsodistillError
-from isodistill.methods.base import Diagnostics, Method, Needs, Window
+from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, Window
 
 
 class GroupDRO(Method):
@@ -31,6 +32,8 @@ class GroupDRO(Method):
 
     name: ClassVar[str] = "groupdro"
     source: ClassVar[str] = "arXiv 1911.08731"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"eta": Range(1e-3, 0.1, log=True)}
+    """DomainBed's range."""
     min_domains: ClassVar[int] = 2
 
     def __init__(self, eta: float = 0.01) -> None:

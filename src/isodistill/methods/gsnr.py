@@ -10,7 +10,7 @@ import torch
 from isodistill.errors import IsodistillError
 from isodistill.gradients.mask import domain_moments
 from isodistill.gradients.statistics import RunningMoments
-from isodistill.methods.base import Diagnostics, Method, Needs, Window
+from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, Window
 
 
 class GSNR(Method):
@@ -35,6 +35,8 @@ class GSNR(Method):
 
     name: ClassVar[str] = "gsnr"
     source: ClassVar[str] = "arXiv 2001.07384"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"statistics_decay": Choice((0.0, 0.9, 0.99))}
+    """This project's."""
     min_domains: ClassVar[int] = 2
 
     def __init__(self, statistics_decay: float = 0.9) -> None:

@@ -19,7 +19,8 @@ from isodistill.gradients.mask import (
 )
 from isodistill.gradients.projection import Projector, pull_back, tangent_lift
 from isodistill.gradients.statistics import RunningMoments
-from isodistill.methods.base import Diagnostics, Method, Needs, RunInfo, Window
+from isodistill.gradients.workspace import Workspace
+from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
 
 MaskSpace = Literal["weight", "factor", "factored", "tangent"]
 MaskStage = Literal["gradient", "update"]
@@ -67,6 +68,11 @@ class IGA(Method):
 
     name: ClassVar[str] = "iga"
     source: ClassVar[str] = "arXiv 2606.05025"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {
+        "tau": Range(0.1, 10.0, log=True),
+        "statistics_decay": Choice((0.0, 0.9, 0.99)),
+    }
+    """This project's: the abstract names no values."""
     min_domains: ClassVar[int] = 2
 
     def __init__(
@@ -109,6 +115,7 @@ class IGA(Method):
         self.projector = None if projection_rank is None else Projector(projection_rank, projection)
         self.statistics = RunningMoments(statistics_decay)
         self._meter = _Meter()
+        self._workspace = Workspace()
 
     @property
     def needs(self) -> Needs:
@@ -144,11 +151,11 @@ class IGA(Method):
         self, layer: AdaptedLayer, gradients: Iterable[torch.Tensor], window: Window
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks one layer's dense mean gradient, projects it and pulls it back (see `Method.align_weight`)."""
-        moments = domain_moments(gradients, window.weights)
+        moments = domain_moments(gradients, window.weights, self._workspace)
         if self.mask_space == "factored":
             masked = self._mask_marginals(layer.name, moments)
         else:
-            _, masked = self._mask(layer.name, layer.name, moments)
+            _, masked = self._mask(layer.name, layer.name, moments, self._workspace)
         A, B = layer.A.detach().to(masked.dtype), layer.B.detach().to(masked.dtype)
         if self.mask_space == "tangent":
             return tangent_lift(masked, A, B, layer.scaling)
@@ -158,11 +165,16 @@ class IGA(Method):
         self._meter.add_projection(masked, factors.S)
         return pull_back(factors, A, B, layer.scaling)
 
-    def _mask(self, name: str, layer_name: str, moments: DomainMoments) -> tuple[torch.Tensor, torch.Tensor]:
-        averages = self.statistics.update(name, moments)
-        mask = conflict_mask(averages.mean, averages.variance, self.tau, self.conflict_normalization)
-        masked = mask * moments.mean
-        self._meter.add_mask(layer_name, moments, mask, masked)
+    def _mask(
+        self, name: str, layer_name: str, moments: DomainMoments, workspace: Workspace | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        averages = self.statistics.update(name, moments, workspace)
+        mean, take = moments.mean, None if workspace is None else workspace.take
+        out = None if take is None else take("mask", tuple(mean.shape), mean)
+        mask = conflict_mask(averages.mean, averages.variance, self.tau, self.conflict_normalization, out)
+        # The buffer of the averaged mean is free again once the mask stands.
+        masked = torch.mul(mask, mean, out=None if take is None else take("average mean", tuple(mean.shape), mean))
+        self._meter.add_mask(layer_name, moments, mask.sum(), mask.numel(), masked)
         return mask, masked
 
     def _mask_marginals(self, name: str, moments: DomainMoments) -> torch.Tensor:
@@ -175,8 +187,11 @@ class IGA(Method):
             )
             masks.append(conflict_mask(averages.mean, averages.variance, self.tau / 2, self.conflict_normalization))
         rows, columns = masks
-        masked = rows.unsqueeze(1) * moments.mean * columns
-        self._meter.add_mask(name, moments, torch.outer(rows, columns), masked)
+        shape = tuple(moments.mean.shape)
+        out = self._workspace.take("mask", shape, moments.mean)
+        masked = torch.mul(moments.mean, rows.unsqueeze(1), out=out).mul_(columns)
+        # The sum of an outer product is the product of the sums.
+        self._meter.add_mask(name, moments, rows.sum() * columns.sum(), masked.numel(), masked)
         return masked
 
     def diagnostics(self) -> Diagnostics:
@@ -203,38 +218,49 @@ class IGA(Method):
 
 
 class _Meter:
-    """Adds up one step's diagnostics over the tensors."""
+    """Adds up one step's diagnostics over the tensors; nothing is read from the device before the end."""
 
     def __init__(self) -> None:
+        self.layers: list[str] = []
         self.entries = 0
-        self.mask_sum = 0.0
-        self.mean_energy = 0.0
-        self.masked_energy = 0.0
-        self.lost_energy: float | None = None
-        self.projected_energy = 0.0
-        self.conflict: dict[str, list[float]] = {}
+        self.masks: list[torch.Tensor] = []
+        self.projections: list[torch.Tensor] = []
 
-    def add_mask(self, layer: str, moments: DomainMoments, mask: torch.Tensor, masked: torch.Tensor) -> None:
-        self.entries += mask.numel()
-        self.mask_sum += float(mask.sum())
-        self.mean_energy += float(moments.mean.square().sum())
-        self.masked_energy += float(masked.square().sum())
-        self.conflict.setdefault(layer, []).append(conflict_share(moments))
+    def add_mask(
+        self, layer: str, moments: DomainMoments, mask_sum: torch.Tensor, entries: int, masked: torch.Tensor
+    ) -> None:
+        self.layers.append(layer)
+        self.entries += entries
+        self.masks.append(
+            torch.stack((mask_sum, _energy(moments.mean), _energy(masked), moments.variance.sum())).double()
+        )
 
     def add_projection(self, matrix: torch.Tensor, singular_values: torch.Tensor) -> None:
-        # ||G - U S Vᵀ||² = ||G||² - ||S||² for the factors of a projection, without forming the difference.
-        energy = float(matrix.square().sum())
-        lost = max(0.0, energy - float(singular_values.square().sum()))
-        self.lost_energy = (self.lost_energy or 0.0) + lost
-        self.projected_energy += energy
+        self.projections.append(torch.stack((_energy(matrix), _energy(singular_values))).double())
 
     def read(self) -> Diagnostics:
+        if not self.layers:
+            return Diagnostics(mean_mask=1.0, kept_energy=1.0)
+        table = torch.stack(self.masks)  # (tensors, 4)
+        mask_sum, mean_energy, masked_energy, _ = table.sum(0).tolist()
+        shares: dict[str, list[float]] = {}
+        for layer, (_, mean, _, variance) in zip(self.layers, table.tolist(), strict=True):
+            shares.setdefault(layer, []).append(conflict_share(variance, mean))
         residual = None
-        if self.lost_energy is not None:
-            residual = (self.lost_energy / self.projected_energy) ** 0.5 if self.projected_energy > 0 else 0.0
+        if self.projections:
+            projected = torch.stack(self.projections)  # (layers, 2)
+            # ||G - U S Vᵀ||² = ||G||² - ||S||² for the factors of a projection, without forming the difference.
+            lost = (projected[:, 0] - projected[:, 1]).clamp_min(0.0).sum()
+            total = float(projected[:, 0].sum())
+            residual = (float(lost) / total) ** 0.5 if total > 0 else 0.0
         return Diagnostics(
-            mean_mask=self.mask_sum / self.entries if self.entries else 1.0,
-            kept_energy=self.masked_energy / self.mean_energy if self.mean_energy > 0 else 1.0,
+            mean_mask=mask_sum / self.entries,
+            kept_energy=masked_energy / mean_energy if mean_energy > 0 else 1.0,
             projection_residual=residual,
-            conflict={layer: sum(shares) / len(shares) for layer, shares in self.conflict.items()},
+            conflict={layer: sum(each) / len(each) for layer, each in shares.items()},
         )
+
+
+def _energy(tensor: torch.Tensor) -> torch.Tensor:
+    flat = tensor.flatten()
+    return torch.dot(flat, flat)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 
 from isodistill.methods.annealing import AnnealedPenalty
-from isodistill.methods.base import Diagnostics, Needs
+from isodistill.methods.base import Choice, Diagnostics, Needs, Range
 from isodistill.methods.forward import Forward
 
 
@@ -34,6 +35,8 @@ class IRM(AnnealedPenalty):
 
     name: ClassVar[str] = "irm"
     source: ClassVar[str] = "arXiv 1907.02893"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"penalty_weight": Range(0.1, 1e5, log=True)}
+    """DomainBed's range."""
     min_domains: ClassVar[int] = 2
     micro_batch_exact: ClassVar[bool] = False
 

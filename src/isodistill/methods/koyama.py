@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from isodistill.errors import IsodistillError
-from isodistill.methods.base import GradientOf, Method, Needs, Window
+from isodistill.methods.base import Choice, GradientOf, Method, Needs, Range, Window
 
 
 class Koyama(Method):
@@ -40,6 +41,8 @@ class Koyama(Method):
 
     name: ClassVar[str] = "koyama"
     source: ClassVar[str] = "arXiv 2008.01883"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"penalty_weight": Range(0.1, 1e5, log=True)}
+    """DomainBed's range begins at 10; a small student diverges at many of its weights, so it is widened downwards."""
     min_domains: ClassVar[int] = 2
     max_processes: ClassVar[int | None] = 1
     reduced_precision: ClassVar[bool] = False

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from isodistill.errors import IsodistillError
-from isodistill.methods.base import Method, Needs, Window, weighted_mean
+from isodistill.methods.base import Choice, Method, Needs, Range, Window, weighted_mean
 
 
 class SANDMask(Method):
@@ -34,6 +34,8 @@ class SANDMask(Method):
 
     name: ClassVar[str] = "sand_mask"
     source: ClassVar[str] = "arXiv 2106.02266"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"tau": Range(0.0, 0.99), "k": Range(1e-3, 1e5, log=True)}
+    """DomainBed's range, without the tau of 1 that masks everything."""
     min_domains: ClassVar[int] = 2
 
     def __init__(self, tau: float = 0.5, k: float = 10.0) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from isodistill.errors import IsodistillError
-from isodistill.methods.base import Diagnostics, Method, Needs, RunInfo, Window
+from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
 
 
 class Aggregation(Method):
@@ -140,6 +140,8 @@ class GradVac(Aggregation):
 
     name: ClassVar[str] = "gradvac"
     source: ClassVar[str] = "arXiv 2010.05874"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"beta": Range(0.01, 0.9, log=True)}
+    """This project's; the paper's value is 0.01."""
     returns_sum: ClassVar[bool] = True
 
     def __init__(self, beta: float = 0.5) -> None:
@@ -177,6 +179,8 @@ class CAGrad(Aggregation):
 
     name: ClassVar[str] = "cagrad"
     source: ClassVar[str] = "arXiv 2110.14048"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"c": Range(0.1, 0.9)}
+    """The paper's."""
 
     def __init__(self, c: float = 0.5) -> None:
         super().__init__()
@@ -253,6 +257,8 @@ class AlignedMTL(Aggregation):
 
     name: ClassVar[str] = "aligned_mtl"
     source: ClassVar[str] = "Senushkin et al., CVPR 2023"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"scale_mode": Choice(("min", "median", "rmse"))}
+    """The scales that the authors' code has."""
 
     def __init__(self, scale_mode: str = "min") -> None:
         super().__init__()
@@ -281,6 +287,8 @@ class NashMTL(Aggregation):
 
     name: ClassVar[str] = "nash_mtl"
     source: ClassVar[str] = "arXiv 2202.01017"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"max_norm": Choice((0.0, 0.3, 1.0, 3.0))}
+    """This project's, around the authors' 1."""
     scale_free: ClassVar[bool] = False
 
     def __init__(self, max_norm: float = 1.0, update_weights_every: int = 1, optim_niter: int = 20) -> None:

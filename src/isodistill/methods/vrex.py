@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from isodistill.methods.annealing import AnnealedPenalty
-from isodistill.methods.base import Needs, Window
+from isodistill.methods.base import Choice, Needs, Range, Window
 
 
 class VREx(AnnealedPenalty):
@@ -29,6 +30,8 @@ class VREx(AnnealedPenalty):
 
     name: ClassVar[str] = "vrex"
     source: ClassVar[str] = "arXiv 2003.00688"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"penalty_weight": Range(0.1, 1e5, log=True)}
+    """DomainBed's range."""
     min_domains: ClassVar[int] = 2
 
     def __init__(self, penalty_weight: float = 10.0, anneal_fraction: float = 0.1) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 
 from isodistill.errors import IsodistillError
-from isodistill.methods.base import Method, Needs, RunInfo
+from isodistill.methods.base import Choice, Method, Needs, Range, RunInfo
 
 
 class WordDropout(Method):
@@ -28,6 +29,8 @@ class WordDropout(Method):
 
     name: ClassVar[str] = "word_dropout"
     source: ClassVar[str] = "Iyyer et al., ACL 2015"
+    search_space: ClassVar[Mapping[str, Range | Choice]] = {"probability": Range(0.05, 0.6)}
+    """This project's; the paper's best is 0.3."""
     uses_domains: ClassVar[bool] = False
     micro_batch_exact: ClassVar[bool] = False
 

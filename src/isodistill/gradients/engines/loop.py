@@ -29,7 +29,7 @@ class LoopEngine(Engine):
     splits_batches: ClassVar[bool] = False
 
     @contextmanager
-    def _recording(self, domains: list[int], index: torch.Tensor) -> Iterator[None]:
+    def _recording(self, domains: list[int], index: torch.Tensor, tokens: torch.Tensor | None) -> Iterator[None]:
         if len(domains) != 1:
             raise IsodistillError(
                 f"engine='loop' takes one domain in each record block and got {len(domains)}: run forward and backward"
@@ -70,7 +70,7 @@ class LoopEngine(Engine):
             for layer, probe in probes:
                 if probe.grad is not None:
                     gradient = as_float32(probe.grad).div_(layer.scaling)
-                    self.collector.add_weight(layer, iter([gradient]), domains)
+                    self.collector.add_weight(layer, iter([gradient.mul_]), domains)
                     probe.grad = None
 
     @staticmethod

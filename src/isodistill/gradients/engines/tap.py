@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,9 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from isodistill.errors import IsodistillError
-from isodistill.gradients.collector import Collector, Part
+from isodistill.gradients.collector import Collector, FormGradient, Part
 from isodistill.gradients.engines.base import Engine
 from isodistill.gradients.layers import AdaptedLayer, as_float32
+from isodistill.gradients.workspace import Workspace
 
 
 class TapEngine(Engine):
@@ -37,6 +39,11 @@ class TapEngine(Engine):
         super().__init__(layers, collector)
         self._domains: list[int] | None = None
         self._index: torch.Tensor | None = None
+        self._order: torch.Tensor | None = None
+        self._counts: list[int] = []
+        self._workspace = Workspace()
+        # An input that needs a gradient, so that a tap is called even where nothing below it needs one.
+        self._anchor = torch.zeros((), requires_grad=True)
         self._handles = [handle for layer in layers for handle in self._hook(layer)]
 
     def _hook(self, layer: AdaptedLayer) -> list[Any]:
@@ -56,7 +63,7 @@ class TapEngine(Engine):
             if not pending:
                 return None
             x = pending.pop()
-            return _IdentityTap.apply(output, x, lambda x, g: self._contract_weight(layer, x, g))
+            return _IdentityTap.apply(output, x, lambda x, g: self._contract_weight(layer, x, g), self._anchor)
 
         return [layer.lora_A.register_forward_hook(keep_input), layer.lora_B.register_forward_hook(tap_output)]
 
@@ -65,7 +72,7 @@ class TapEngine(Engine):
             if self._domains is None or not torch.is_grad_enabled():
                 return None
             x = args[0].detach()
-            return _IdentityTap.apply(output, x, lambda x, g: self._contract_factor(layer, part, x, g))
+            return _IdentityTap.apply(output, x, lambda x, g: self._contract_factor(layer, part, x, g), self._anchor)
 
         return tap_output
 
@@ -79,16 +86,36 @@ class TapEngine(Engine):
         self.collector.add_factor(layer, part, by_domain, domains)
 
     def _contract_weight(self, layer: AdaptedLayer, x: torch.Tensor, grad_output: torch.Tensor) -> None:
-        domains, index = self._current(layer, x)
+        domains, _ = self._current(layer, x)
+        tokens, deltas = self._by_domain(x), self._by_domain(grad_output)
+        shape = (grad_output.shape[-1], x.shape[-1])
 
-        def gradients() -> Iterator[torch.Tensor]:
-            for position in range(len(domains)):
-                rows = (index == position).nonzero().squeeze(1)
-                delta = as_float32(grad_output[rows].flatten(0, 1))  # (N_d, d_out), carries s
-                tokens = as_float32(x[rows].flatten(0, 1))  # (N_d, d_in)
-                yield (delta.T @ tokens).div_(layer.scaling)  # (d_out, d_in)
+        def gradients() -> Iterator[FormGradient]:
+            for token, delta in zip(tokens, deltas, strict=True):  # (N_d, d_in), (N_d, d_out), which carries s
+                out = self._workspace.take("product", shape, token)
+                # What stands in the buffer is ignored: beta is 0.
+                yield partial(_product, out, delta, token, 1.0 / layer.scaling)
 
         self.collector.add_weight(layer, gradients(), domains)
+
+    def _by_domain(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Cuts (batch, length, features) into the domains' tokens, K tensors (N_d, features), padding left out."""
+        assert self._index is not None  # _current has seen to it
+        if self._order is None:
+            self._sort(torch.ones(values.shape[:2], dtype=torch.bool))
+        assert self._order is not None
+        rows = values.flatten(0, 1)
+        return as_float32(rows[self._order.to(rows.device)]).split(self._counts)
+
+    def _sort(self, tokens: torch.Tensor) -> None:
+        """Lists the positions of a flattened batch domain by domain; `tokens` (batch, length) says which count."""
+        assert self._index is not None
+        assert self._domains is not None
+        keep = tokens.bool().cpu()
+        owner = self._index.cpu().unsqueeze(1).expand_as(keep)[keep]  # (N,)
+        places = keep.flatten().nonzero().squeeze(1)
+        self._order = places[owner.argsort(stable=True)]
+        self._counts = owner.bincount(minlength=len(self._domains)).tolist()
 
     def _current(self, layer: AdaptedLayer, x: torch.Tensor) -> tuple[list[int], torch.Tensor]:
         if self._domains is None or self._index is None:
@@ -104,12 +131,20 @@ class TapEngine(Engine):
         return self._domains, self._index.to(x.device)
 
     @contextmanager
-    def _recording(self, domains: list[int], index: torch.Tensor) -> Iterator[None]:
+    def _recording(self, domains: list[int], index: torch.Tensor, tokens: torch.Tensor | None) -> Iterator[None]:
         self._domains, self._index = domains, index
+        if tokens is not None and self.collector.space == "weight":
+            self._sort(tokens)
+        factors = [layer.factor(part) for layer in self.layers for part in ("lora_A", "lora_B")]
+        frozen = factors if self.replaces_autograd else []
+        for factor in frozen:
+            factor.requires_grad_(False)
         try:
             yield
         finally:
-            self._domains = self._index = None
+            for factor in frozen:
+                factor.requires_grad_(True)
+            self._domains = self._index = self._order = None
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -118,8 +153,16 @@ class TapEngine(Engine):
         self._handles.clear()
 
 
+def _product(out: torch.Tensor, delta: torch.Tensor, tokens: torch.Tensor, factor: float, scale: float) -> torch.Tensor:
+    """Forms scale * factor * deltaᵀ tokens in `out`, (d_out, d_in)."""
+    return torch.addmm(out, delta.T, tokens, beta=0.0, alpha=factor * scale, out=out)
+
+
 class _IdentityTap(torch.autograd.Function):
-    """Passes a tensor through and calls back with (saved input, gradient of the output) in the backward."""
+    """Passes a tensor through and calls back with (saved input, gradient of the output) in the backward.
+
+    The last argument only makes the result need a gradient.
+    """
 
     @staticmethod
     def forward(
@@ -127,15 +170,16 @@ class _IdentityTap(torch.autograd.Function):
         output: torch.Tensor,
         x: torch.Tensor,
         callback: Callable[[torch.Tensor, torch.Tensor], None],
+        anchor: torch.Tensor,
     ) -> torch.Tensor:
         ctx.save_for_backward(x)
         ctx.callback = callback
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[torch.Tensor, None, None, None]:
         (grad_output,) = grad_outputs
         (x,) = ctx.saved_tensors
         with torch.no_grad():
             ctx.callback(x, grad_output)
-        return grad_output, None, None
+        return grad_output, None, None, None

@@ -1,0 +1,230 @@
+"""Clocks: interleaved rounds, medians and ratios, with what is needed to judge them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from pydantic import BaseModel, Field
+from transformers import PrinterCallback, TrainerCallback
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from isodistill.trainer import IsomerConfig, IsomerTrainer
+
+Progress = Callable[[str], None]
+"""Told the name of each case before it runs."""
+
+
+class Timing(BaseModel):
+    """One case.
+
+    Attributes:
+        case: What was timed.
+        seconds: The times, round by round, in seconds.
+        median: Their median over all rounds.
+        ratio: The median over rounds of (this case's median / the reference's median in the same round).
+        ratio_low: The smallest of those ratios.
+        ratio_high: The largest.
+    """
+
+    case: str
+    seconds: list[list[float]]
+    median: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+class Machine(BaseModel):
+    """Where it ran.
+
+    Attributes:
+        processor: The processor's name.
+        cores: Cores that this process may use.
+        threads: Torch's threads.
+        device: The device of the tensors.
+        versions: Versions of the libraries.
+    """
+
+    processor: str
+    cores: int
+    threads: int
+    device: str = "cpu"
+    versions: dict[str, str]
+
+
+class BenchTable(BaseModel):
+    """What one benchmark found.
+
+    Attributes:
+        benchmark: Its name.
+        settings: What was timed: student, tokens, domains, ranks.
+        machine: Where.
+        reference: The case that ratios are relative to.
+        timings: One entry for each case.
+        figures: Other numbers by name.
+    """
+
+    benchmark: str
+    settings: dict[str, Any]
+    machine: Machine
+    reference: str = ""
+    timings: list[Timing] = Field(default_factory=list)
+    figures: dict[str, float] = Field(default_factory=dict)
+
+
+def this_machine() -> Machine:
+    """Describes the machine."""
+    packages = ("isodistill", "torch", "transformers", "trl", "peft", "torchjd")
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Machine(
+        processor=_processor(), cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        threads=torch.get_num_threads(), versions=versions,
+    )  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def interleave(
+    cases: Mapping[str, Callable[[], list[float]]], reference: str, rounds: int, progress: Progress = lambda case: None
+) -> list[Timing]:
+    """Runs every case once a round and forms ratios within each round.
+
+    A first round is not counted: it pays for page faults, caches and the processor's changing clock.
+
+    Args:
+        cases: Functions that return the times of a few repetitions, in seconds.
+        reference: The case that ratios are relative to.
+        rounds: Counted rounds.
+        progress: Told each case before it runs.
+
+    Returns:
+        One timing for each case, in order.
+    """
+    times: dict[str, list[list[float]]] = {case: [] for case in cases}
+    for number in range(rounds + 1):
+        for case, run in cases.items():
+            progress(f"round {number} of {rounds}: {case}")
+            found = run()
+            if number:
+                times[case].append(found)
+    base = [statistics.median(each) for each in times[reference]]
+    timings = []
+    for case, by_round in times.items():
+        ratios = [statistics.median(each) / against for each, against in zip(by_round, base, strict=True)]
+        timings.append(
+            Timing(
+                case=case,
+                seconds=by_round,
+                median=statistics.median(value for each in by_round for value in each),
+                ratio=statistics.median(ratios),
+                ratio_low=min(ratios),
+                ratio_high=max(ratios),
+            )
+        )
+    return timings
+
+
+class StepClock(TrainerCallback):
+    """Notes the time of each optimizer step of a Trainer, data loading included."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the clock."""
+        self._start = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stops it."""
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+def lora(rank: int = 8) -> LoraConfig:
+    """The adapter of every case: all linear maps.
+
+    Args:
+        rank: r.
+
+    Returns:
+        PEFT's configuration.
+    """
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def run_trainer(
+    model: Any, tokenizer: Any, rows: Dataset, steps: int, rank: int = 8, plain: bool = False, **options: Any
+) -> tuple[list[float], int]:
+    """Trains a few steps on one batch and times them; the first step is not counted.
+
+    Args:
+        model: The base model; it is the same afterwards.
+        tokenizer: Its tokenizer.
+        rows: The rows of one batch (isomer sets; for TRL's own trainer, prompts and completions).
+        steps: Counted steps.
+        rank: LoRA's rank.
+        plain: Whether TRL's `SFTTrainer` trains, and not ours.
+        **options: Trainer options.
+
+    Returns:
+        The times in seconds, and the tokens of a step.
+    """
+    clock = StepClock()
+    with tempfile.TemporaryDirectory() as folder:
+        common: dict[str, Any] = {
+            "output_dir": folder,
+            "max_steps": steps + 1,
+            "per_device_train_batch_size": len(rows),
+            "learning_rate": 1e-4,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "logging_strategy": "no",
+            "gradient_checkpointing": False,
+            "train_sampling_strategy": "sequential",
+        }
+        trainer: Any
+        if plain:
+            config = SFTConfig(**common, completion_only_loss=True, bf16=False)
+            trainer = SFTTrainer(
+                model, config, train_dataset=rows, processing_class=tokenizer, peft_config=lora(rank), callbacks=[clock]
+            )
+        else:
+            trainer = IsomerTrainer(
+                model,
+                IsomerConfig(**common, **options),
+                rows,
+                processing_class=tokenizer,
+                peft_config=lora(rank),
+                callbacks=[clock],
+            )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        if not plain:
+            trainer.aligner.close()
+        trainer.model.unload()
+        return clock.seconds[1:], int(trainer._total_train_tokens) // (steps + 1)
