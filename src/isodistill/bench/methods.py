@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import platform
 import statistics
-import tempfile
-import time
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from pydantic import BaseModel
-from transformers import PrinterCallback, TrainerCallback
 
+from isodistill.bench.timing import run_trainer
 from isodistill.methods import METHODS
-from isodistill.trainer import IsomerConfig, IsomerTrainer
 
 
 class MethodCost(BaseModel):
@@ -99,13 +95,13 @@ def measure_method_costs(
     """
     cases = cost_cases()
     seconds: dict[str, list[list[float]]] = {case: [] for case in cases}
-    tokens = 0
+    # The first training of a process is slower than any other, whatever it trains.
+    _, tokens = run_trainer(model, tokenizer, rows, 1, sets=sets_per_step, **cases["erm"])
     for _ in range(rounds):
         for case, options in cases.items():
             progress(case)
-            clock = _StepClock()
-            tokens = _run(model, tokenizer, rows, sets_per_step, steps + 1, options, clock)
-            seconds[case].append(clock.seconds[1:])
+            found, tokens = run_trainer(model, tokenizer, rows, steps, sets=sets_per_step, **options)
+            seconds[case].append(found)
     base = [statistics.median(times) for times in seconds["erm"]]
     costs = []
     for case, by_round in seconds.items():
@@ -125,50 +121,3 @@ def measure_method_costs(
         versions={name: metadata.version(name) for name in ("isodistill", "torch", "transformers", "trl", "peft")},
         costs=costs,
     )
-
-
-def _run(
-    model: Any, tokenizer: Any, rows: Dataset, sets: int, steps: int, options: dict[str, Any], clock: TrainerCallback
-) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        config = IsomerConfig(
-            output_dir=folder,
-            max_steps=steps,
-            per_device_train_batch_size=sets,
-            learning_rate=1e-4,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            logging_strategy="no",
-            gradient_checkpointing=False,
-            train_sampling_strategy="sequential",
-            **options,
-        )
-        trainer = IsomerTrainer(
-            model,
-            config,
-            rows,
-            processing_class=tokenizer,
-            peft_config=LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
-            callbacks=[clock],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        trainer.aligner.close()
-        adapted: Any = trainer.model
-        adapted.unload()
-        return int(trainer._total_train_tokens) // steps
-
-
-class _StepClock(TrainerCallback):
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._start = 0.0
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Starts the clock."""
-        self._start = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stops it."""
-        self.seconds.append(time.perf_counter() - self._start)

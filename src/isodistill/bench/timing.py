@@ -177,17 +177,25 @@ def lora(rank: int = 8) -> LoraConfig:
 
 
 def run_trainer(
-    model: Any, tokenizer: Any, rows: Dataset, steps: int, rank: int = 8, plain: bool = False, **options: Any
+    model: Any,
+    tokenizer: Any,
+    rows: Dataset,
+    steps: int,
+    rank: int = 8,
+    plain: bool = False,
+    sets: int | None = None,
+    **options: Any,
 ) -> tuple[list[float], int]:
-    """Trains a few steps on one batch and times them; the first step is not counted.
+    """Trains a few steps and times them; the first step is not counted.
 
     Args:
         model: The base model; it is the same afterwards.
         tokenizer: Its tokenizer.
-        rows: The rows of one batch (isomer sets; for TRL's own trainer, prompts and completions).
+        rows: Isomer sets; for TRL's own trainer, prompts and completions.
         steps: Counted steps.
         rank: LoRA's rank.
         plain: Whether TRL's `SFTTrainer` trains, and not ours.
+        sets: Rows in a step; by default all of them.
         **options: Trainer options.
 
     Returns:
@@ -198,7 +206,7 @@ def run_trainer(
         common: dict[str, Any] = {
             "output_dir": folder,
             "max_steps": steps + 1,
-            "per_device_train_batch_size": len(rows),
+            "per_device_train_batch_size": len(rows) if sets is None else sets,
             "learning_rate": 1e-4,
             "save_strategy": "no",
             "report_to": "none",

@@ -3,43 +3,207 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from isodistill.bench.timing import BenchTable
+    from isodistill.bench.workload import Workload
+
 app = typer.Typer(no_args_is_help=True, help="Measure costs, as ratios within one run.")
+
+Student = Annotated[str, typer.Option(help="The student to time.")]
+Tokens = Annotated[int, typer.Option(help="Tokens in one step, as near as whole problems allow.")]
+Sequences = Annotated[int, typer.Option(help="Sequences in one step.")]
+Domains = Annotated[int, typer.Option(help="Domains K; a divisor of the number of sequences.")]
+Rounds = Annotated[int, typer.Option(help="Counted rounds over all cases, after one that is not counted.")]
+Steps = Annotated[int, typer.Option(help="Counted steps of a case in a round.")]
+Threads = Annotated[int | None, typer.Option(help="Torch's threads. Default: torch's own choice.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the raw figures to this file.")]
+
+
+@app.command()
+def step(
+    student: Student = "smollm2-135m",
+    tokens: Tokens = 2048,
+    sequences: Sequences = 16,
+    domains: Domains = 4,
+    rounds: Rounds = 3,
+    steps: Steps = 2,
+    threads: Threads = None,
+    json_out: Json = None,
+) -> None:
+    """Times a training step of IGA in each space and of other methods, relative to TRL's own trainer."""
+    from isodistill.bench.steps import bench_step
+
+    model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
+    _finish(bench_step(model, tokenizer, workload, domains, rounds, steps, progress=_say), json_out)
+
+
+@app.command()
+def ways(
+    student: Student = "smollm2-135m",
+    tokens: Tokens = 1024,
+    sequences: Sequences = 8,
+    domains: Domains = 4,
+    rounds: Rounds = 3,
+    steps: Steps = 1,
+    threads: Threads = None,
+    json_out: Json = None,
+) -> None:
+    """Times the one-pass engine against K dense backward passes with full SVDs, and against TorchJD's jac."""
+    from isodistill.bench.steps import bench_ways
+
+    model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
+    _finish(bench_ways(model, tokenizer, workload, domains, rounds, steps, progress=_say), json_out)
+
+
+@app.command()
+def scaling(
+    student: Student = "smollm2-135m",
+    tokens: Tokens = 2048,
+    sequences: Sequences = 16,
+    rounds: Rounds = 3,
+    steps: Steps = 2,
+    threads: Threads = None,
+    json_out: Json = None,
+) -> None:
+    """Times a step under 1, 2, 4, 8 and 16 domains, on the same texts."""
+    from isodistill.bench.steps import bench_scaling
+
+    model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
+    counts = tuple(count for count in (1, 2, 4, 8, 16) if sequences % count == 0)
+    _finish(bench_scaling(model, tokenizer, workload, counts, rounds, steps, progress=_say), json_out)
+
+
+@app.command()
+def projection(
+    size: Annotated[int, typer.Option(help="Rows and columns of the matrix.")] = 4096,
+    rank: Annotated[int, typer.Option(help="Rank of the projection.")] = 16,
+    rounds: Rounds = 2,
+    threads: Threads = None,
+    json_out: Json = None,
+) -> None:
+    """Times the warm-started projection against a full SVD, and measures what it loses."""
+    from isodistill.bench.projection import bench_projection
+
+    _prepare(threads, json_out)
+    _finish(bench_projection(size, rank, rounds, progress=_say), json_out)
+
+
+@app.command()
+def memory(
+    student: Student = "smollm2-135m",
+    tokens: Tokens = 2048,
+    sequences: Sequences = 16,
+    domains: Domains = 4,
+    rounds: Annotated[int, typer.Option(help="Processes for each case.")] = 2,
+    threads: Annotated[int, typer.Option(help="Torch's threads in each process.")] = 2,
+    json_out: Json = None,
+) -> None:
+    """Measures the peak memory of a step, each case in a process of its own."""
+    from isodistill.bench.memory import bench_memory
+
+    _prepare(None, json_out)
+    table = bench_memory(student, tokens, sequences, domains, rounds=rounds, threads=threads, progress=_say)
+    _finish(table, json_out)
+
+
+@app.command()
+def profile(
+    student: Student = "smollm2-135m",
+    tokens: Tokens = 2048,
+    sequences: Sequences = 16,
+    domains: Domains = 4,
+    mask_space: Annotated[str, typer.Option(help="Where the mask acts.")] = "weight",
+    threads: Threads = None,
+    json_out: Json = None,
+) -> None:
+    """Shows the ten costliest operators of one step of IGA."""
+    from isodistill.bench.profile import bench_profile
+
+    model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
+    _finish(bench_profile(model, tokenizer, workload, domains, mask_space=mask_space), json_out)
 
 
 @app.command()
 def methods(
     data: Annotated[Path, typer.Argument(help="Directory of a distilled data set.")],
-    student: Annotated[str, typer.Option(help="The student to time.")] = "smollm2-135m",
+    student: Student = "smollm2-135m",
     sets: Annotated[int, typer.Option(help="Isomer sets in one step.")] = 2,
-    rounds: Annotated[int, typer.Option(help="Rounds over all methods.")] = 3,
-    steps: Annotated[int, typer.Option(help="Timed steps of a method in a round, after one untimed.")] = 2,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the raw times to this file.")] = None,
+    rounds: Rounds = 3,
+    steps: Steps = 2,
+    json_out: Json = None,
 ) -> None:
     """Times one training step of every method relative to plain fine-tuning."""
     from rich.table import Table
 
     from isodistill.bench.methods import measure_method_costs
     from isodistill.cli.progress import console
-    from isodistill.files import check_writable, write_text_atomically
+    from isodistill.files import write_text_atomically
     from isodistill.students import load_student
     from isodistill.trainer.run import load_training_split
 
-    if json_out is not None:
-        check_writable(str(json_out.parent))
+    _prepare(None, json_out)
     rows = load_training_split(str(data), "train")
     model, tokenizer = load_student(student)
-    table = measure_method_costs(
-        student, model, tokenizer, rows, sets, rounds, steps, lambda case: console().print(f"timing {case}")
-    )
+    table = measure_method_costs(student, model, tokenizer, rows, sets, rounds, steps, _say)
     shown = Table(title=f"{student}, {table.tokens} tokens a step, {table.threads} threads")
     for column in ("method", "seconds a step", "relative to erm"):
         shown.add_column(column)
     for cost in table.costs:
         shown.add_row(cost.case, f"{cost.median:.2f}", f"{cost.ratio:.2f}")
     console().print(shown)
+    if json_out is not None:
+        write_text_atomically(json_out, table.model_dump_json(indent=1) + "\n")
+
+
+def _prepare(threads: int | None, json_out: Path | None) -> None:
+    import torch
+
+    from isodistill.files import check_writable
+
+    if json_out is not None:
+        check_writable(str(json_out.parent))
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _load(
+    student: str, tokens: int, sequences: int, threads: int | None, json_out: Path | None
+) -> tuple[Any, Any, Workload]:
+    from isodistill.bench.workload import make_workload
+    from isodistill.students import load_student
+
+    _prepare(threads, json_out)
+    model, tokenizer = load_student(student)
+    return model, tokenizer, make_workload(tokenizer, tokens, sequences)
+
+
+def _say(case: str) -> None:
+    from isodistill.cli.progress import console
+
+    console().print(case, highlight=False)
+
+
+def _finish(table: BenchTable, json_out: Path | None) -> None:
+    from rich.table import Table
+
+    from isodistill.cli.progress import console
+    from isodistill.files import write_text_atomically
+
+    if table.timings:
+        named = f", relative to {table.reference}"
+        shown = Table("case", "median seconds", "ratio", "least to most", title=f"{table.benchmark}{named}")
+        for timing in table.timings:
+            spread = f"{timing.ratio_low:.2f} to {timing.ratio_high:.2f}"
+            shown.add_row(timing.case, f"{timing.median:.3f}", f"{timing.ratio:.2f}", spread)
+        console().print(shown)
+    if table.figures:
+        shown = Table("figure", "value", title=table.benchmark)
+        for name, value in table.figures.items():
+            shown.add_row(name, f"{value:.4g}")
+        console().print(shown)
     if json_out is not None:
         write_text_atomically(json_out, table.model_dump_json(indent=1) + "\n")
