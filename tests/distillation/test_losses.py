@@ -123,6 +123,58 @@ def test_the_mixture_and_its_ends() -> None:
     torch.testing.assert_close(mixed, 0.75 * entropy + 0.25 * reverse_kl(student, tokens))
 
 
+@pytest.mark.parametrize("name", list(DIVERGENCES))
+def test_an_empty_slot_counts_among_the_others(name: str) -> None:
+    """Three tokens in five slots say what three tokens say, whatever ids the empty slots name."""
+    teacher, student = distributions(6)
+    three = top(teacher, 3)
+    for filler in (0, int(three.ids[0, 0])):
+        ids = torch.cat([three.ids, torch.full((N, 2), filler)], dim=1)
+        logprobs = torch.cat([three.logprobs, torch.full((N, 2), -torch.inf, dtype=torch.float64)], dim=1)
+        logits = student.clone().requires_grad_()
+        loss = DIVERGENCES[name](logits, TeacherTokens(ids, logprobs))
+        torch.testing.assert_close(loss, DIVERGENCES[name](student, three))
+        (gradient,) = torch.autograd.grad(loss.sum(), logits, create_graph=True)
+        plain = student.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(DIVERGENCES[name](plain, three).sum(), plain)
+        torch.testing.assert_close(gradient, expected)
+        (second,) = torch.autograd.grad(gradient.square().sum(), logits)
+        assert second.isfinite().all()
+
+
+def test_a_place_without_tokens_is_left_to_the_trace() -> None:
+    teacher, student = distributions(7)
+    tokens = top(teacher, 4)
+    logprobs = tokens.logprobs.clone()
+    logprobs[2:5] = -torch.inf
+    gap = TeacherTokens(tokens.ids, logprobs)
+    assert gap.known.tolist() == [True, True, False, False, False, True, True]
+    labels, logits = torch.arange(N), student.clone().requires_grad_()
+    loss = distillation_loss(logits, labels, gap, reverse_kl, weight=0.8)
+    entropy = torch.nn.functional.cross_entropy(student, labels, reduction="none")
+    torch.testing.assert_close(loss[2:5], entropy[2:5])
+    torch.testing.assert_close(loss[:2], (0.2 * entropy + 0.8 * reverse_kl(student, tokens))[:2])
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert gradient.isfinite().all()
+    weights = torch.tensor([0.8, 0.0, 1.0, 1.0, 1.0, 0.5, 0.8], dtype=torch.float64)
+    each = distillation_loss(student, labels, gap, reverse_kl, weight=weights)
+    torch.testing.assert_close(each[5], 0.5 * entropy[5] + 0.5 * reverse_kl(student, tokens)[5])
+    torch.testing.assert_close(each[1], entropy[1])
+
+
+@pytest.mark.parametrize("name", list(DIVERGENCES))
+def test_the_temperature_is_that_of_the_softmax(name: str) -> None:
+    """With the whole vocabulary; with a part of it, equal distributions still have no divergence."""
+    teacher, student = distributions(8)
+    soft = DIVERGENCES[name](student, top(teacher, V), temperature=2.5)
+    expected = DIVERGENCES[name](student / 2.5, top((teacher / 2.5).log_softmax(-1), V))
+    torch.testing.assert_close(soft, expected, rtol=1e-9, atol=1e-12)
+    zero = DIVERGENCES[name](teacher, top(teacher, 3), temperature=2.5)
+    torch.testing.assert_close(zero, torch.zeros_like(zero), rtol=0, atol=1e-9)
+    logits = student.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: DIVERGENCES[name](z, top(teacher, 4), temperature=0.7), logits)
+
+
 def test_domain_means_weigh_every_domain_alike() -> None:
     losses = torch.tensor([1.0, 3.0, 10.0, 2.0], requires_grad=True)
     means = domain_means(losses, torch.tensor([0, 0, 1, 0]), 3)
@@ -137,3 +189,5 @@ def test_wrong_weights_are_refused() -> None:
         jensen_shannon(student, top(teacher, 2), 1.0)
     with pytest.raises(IsodistillError, match=r"weight of the divergence is 1\.5"):
         distillation_loss(student, torch.zeros(N, dtype=torch.long), top(teacher, 2), weight=1.5)
+    with pytest.raises(IsodistillError, match=r"temperature of the divergence is 0\.0"):
+        distillation_loss(student, torch.zeros(N, dtype=torch.long), top(teacher, 2), temperature=0.0)

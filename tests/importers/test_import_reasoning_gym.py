@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ from datasets import load_dataset
 from import_helpers import import_command
 
 from isodistill.errors import IsodistillError
+from isodistill.evaluation import EvaluationConfig, read_items
+from isodistill.evaluation.evaluate import check_items
 from isodistill.importers import import_reasoning_gym
 from isodistill.importers.reasoning_gym import score, task_names
 from isodistill.isomers import read_split
@@ -97,9 +99,11 @@ def test_every_task_repeats_its_problems_and_accepts_its_answers(task: str, tmp_
     trap = tmp_path / "trap"
     for text in (TRAP, f"[{TRAP}]", f"<answer>{TRAP}</answer>", f"{{'a': {TRAP}}}", f"1 + {TRAP}", f"lambda: {TRAP}"):
         for problem in imported.problems:
-            with contextlib.suppress(Exception):
-                score(problem.formal, problem.prompt, text.replace("TRAP", str(trap)))
+            assert 0 <= score(problem.formal, problem.prompt, text.replace("TRAP", str(trap))) <= 1
     assert not trap.exists()
+    for text in ("", "banana", "0", "[1, 2", "{}", "1/0", "(" * 300, "\x00"):
+        for problem in imported.problems:
+            assert 0 <= score(problem.formal, problem.prompt, text) <= 1
 
 
 def test_the_trap_works(tmp_path: Path) -> None:
@@ -113,3 +117,14 @@ def test_scorers_that_evaluate_still_judge_arithmetic() -> None:
     problem = import_reasoning_gym(["countdown"], {"train": 1})["train"].problems[0]
     assert score(problem.formal, problem.prompt, f"({problem.answer}) + 0 * 1") < 1
     assert score(problem.formal, problem.prompt, f"({problem.answer})") == 1.0
+
+
+def test_an_evaluation_finds_out_early_that_problems_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--train", "0", "--test", "3", "--out", tmp_path / "out")
+    assert import_command(monkeypatch, "reasoning-gym", "chain_sum", *arguments) == 0
+    items = read_items(tmp_path / "out", "test")
+    check_items(items, EvaluationConfig())
+    with pytest.raises(IsodistillError, match="is another problem under reasoning-gym"):
+        check_items([replace(item, prompt="Another?") for item in items], EvaluationConfig())

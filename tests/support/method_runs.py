@@ -31,7 +31,30 @@ def method_of(case: str) -> type[Any]:
     return METHODS[CASES[case]["method"]]
 
 
-def run_case(folder: Path, case: str, sets: Dataset | None = None, peft: Any = None, resume: Any = None, **more: Any):
+DISTILLED: dict[str, Any] = {"distillation": "jsd", "distillation_weight": 0.6, "distillation_top_k": 12}
+"""Distillation from `make_teacher`, over a part of the vocabulary."""
+
+
+def make_teacher() -> Any:
+    """A teacher of the student's own shape that says something else, and clearly."""
+    teacher = make_model()
+    generator = torch.Generator().manual_seed(11)
+    with torch.no_grad():
+        for name, parameter in teacher.named_parameters():
+            if "proj" in name:  # what an adapter can reach
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return teacher
+
+
+def run_case(
+    folder: Path,
+    case: str,
+    sets: Dataset | None = None,
+    peft: Any = None,
+    resume: Any = None,
+    teacher: Any = None,
+    **more: Any,
+):
     options: dict[str, Any] = {
         "max_steps": 2,
         "learning_rate": 0.05,
@@ -57,6 +80,7 @@ def run_case(folder: Path, case: str, sets: Dataset | None = None, peft: Any = N
         sets if sets is not None else make_sets(16),
         processing_class=make_tokenizer(),
         peft_config=peft or lora(),
+        teacher_model=teacher,
     )
     trainer.train(resume_from_checkpoint=resume)
     return trainer
@@ -70,9 +94,16 @@ def adapter_of(trainer: Any) -> dict[str, torch.Tensor]:
     }
 
 
+def taught(case: str) -> tuple[str, dict[str, Any]]:
+    """A case, and what "+taught" behind it stands for: a step on the student's own completions, one on the traces."""
+    name, plus, _ = case.partition("+")
+    return name, DISTILLED | {"teacher": make_teacher(), "on_policy_fraction": 0.55} if plus else {}
+
+
 def main(folder: Path, cases: list[str]) -> None:
     for case in cases:
-        trainer = run_case(folder / case, case, per_device_train_batch_size=2, ddp_backend="gloo")
+        name, more = taught(case)
+        trainer = run_case(folder / case, name, per_device_train_batch_size=2, ddp_backend="gloo", **more)
         if trainer.is_world_process_zero():
             save_file(adapter_of(trainer), folder / f"{case}.safetensors")
 

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -88,6 +88,7 @@ class FaultServer:
         delay: Seconds before each good answer.
         status: Every request gets this status and `error_body`.
         refused: A problem with this text gets a 400.
+        scored: Gives the log-probabilities of a text's tokens, where a request asks for them; ``None`` ignores that.
     """
 
     fault_rate: float = 0.0
@@ -99,6 +100,7 @@ class FaultServer:
     status: int | None = None
     error_body: str = ""
     refused: str = "no prompt has this"
+    scored: Callable[[str, int], list[dict[str, Any]]] | None = None
     tries: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -162,13 +164,16 @@ class _Handler(BaseHTTPRequestHandler):
         if state.refused in body["messages"][-1]["content"]:
             return self._send(400, b'{"error": {"message": "context too long"}}', "application/json")
         text = state.text(body)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        if body.get("logprobs") and state.scored is not None:
+            choice["logprobs"] = {"content": state.scored(text, body["top_logprobs"])}
         good = json.dumps(
             {
                 "id": digest[:8],
                 "object": "chat.completion",
                 "created": 1,
                 "model": body["model"],
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+                "choices": [choice],
                 "usage": {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30},
             }
         ).encode()

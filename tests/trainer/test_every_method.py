@@ -14,7 +14,7 @@ import method_runs
 import pytest
 import torch
 from datasets import Dataset
-from method_runs import CASES, adapter_of, method_of, run_case
+from method_runs import CASES, adapter_of, method_of, run_case, taught
 from safetensors.torch import load_file
 from tiny_student import DOMAINS, lora, make_sets
 
@@ -48,8 +48,9 @@ def test_splitting_into_micro_batches_changes_nothing(tmp_path: Path, case: str)
 def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(method_runs.__file__).parent)}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    cases = [*SPREAD, "groupdro+taught", "iga_weight+taught"]
     done = subprocess.run(
-        [*launcher, str(method_runs.__file__), str(tmp_path / "two"), ",".join(SPREAD)],
+        [*launcher, str(method_runs.__file__), str(tmp_path / "two"), ",".join(cases)],
         env=environment,
         capture_output=True,
         text=True,
@@ -57,9 +58,10 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for case in SPREAD:
+    for case in cases:
         two = load_file(tmp_path / "two" / f"{case}.safetensors")
-        one = adapter_of(run_case(tmp_path / "one" / case, case))
+        name, more = taught(case)
+        one = adapter_of(run_case(tmp_path / "one" / case, name, **more))
         assert movement(one) > 1e-5, case
         assert difference(one, two) <= 1e-5, case
 

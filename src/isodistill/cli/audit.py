@@ -34,6 +34,8 @@ def audit(
     if len(report.faults) > FAULTS_SHOWN:
         screen.print(f"... and {len(report.faults) - FAULTS_SHOWN} more faults")
     proved = f"{report.verified} sets proved and read back, " if verify else "sets not proved, "
+    if report.without_proof:
+        proved += f"{report.without_proof} imported sets without a skeleton, so nothing to prove, "
     claim = "claims to be free of shortcuts" if report.claimed else "claims nothing about shortcuts"
     screen.print(
         f"{proved}{len(report.duplicates)} duplicates, {len(report.near_duplicates)} near-duplicates across splits, "

@@ -69,7 +69,10 @@ def distill(
         int | None, typer.Option(min=1, help="Also keep the k likeliest tokens at each place of each trace.")
     ] = None,
     scorer: Annotated[
-        str | None, typer.Option(help="Local model that gives them, hf:PATH. Default: the teacher, if local.")
+        str | None, typer.Option(help="Local model that gives them, hf:PATH. Default: the teacher itself.")
+    ] = None,
+    student: Annotated[
+        str | None, typer.Option(help="The student, for --top-k of a server: its tokens must be the server's.")
     ] = None,
     system_prompt: Annotated[
         str | None, typer.Option(help="System message that the student will be trained with, for --top-k.")
@@ -79,7 +82,9 @@ def distill(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing data set.")] = False,
 ) -> None:
     """Has a teacher write a chain of thought for every problem, and checks every answer."""
-    from isodistill.cli.teaching import score_traces, show_plan, show_report, spending_bars
+    from dataclasses import replace
+
+    from isodistill.cli.teaching import make_keeper, score_traces, show_kept, show_plan, show_report, spending_bars
     from isodistill.isomers.store import available_splits, check_target
     from isodistill.teachers import make_teacher
     from isodistill.teachers.collect import Collector
@@ -96,13 +101,19 @@ def distill(
     prices, meter = _prices(price), Meter(max_requests, max_tokens_total)
     told = read_instruction(instruction, shots)
     model = {"instruction": told, "max_tokens": max_tokens, "top_p": top_p, "meter": meter}
-    server = {
+    server: dict[str, Any] = {
         "base_url": base_url,
         "key_variable": key_env,
         "send_seed": send_seed,
         "extra": _json_object(extra_body),
         "limits": ServerLimits(concurrency, timeout, max_tries),
     }
+    of_server = top_k is not None and scorer is None and teacher.startswith("openai:")
+    if of_server:
+        _check_server_signals(student, fill_from)
+        server["top_logprobs"] = top_k
+    elif student is not None:
+        raise IsodistillError("--student is for --top-k of a server's own distributions: give both, or neither")
     settings: dict[str, dict[str, Any]] = {
         "symbolic": {"style": style},
         "hf": {**model, "batch_size": batch_size, "device": device},
@@ -114,7 +125,7 @@ def distill(
 
     writer = build(teacher)
     second = build(fill_from) if fill_from is not None else None
-    scoring = _scorer(top_k, scorer, teacher)
+    scoring = None if of_server else _scorer(top_k, scorer, teacher)
     if incomplete not in (None, "drop", "fail"):
         raise IsodistillError(f"--incomplete {incomplete!r} is neither drop nor fail: choose one")
     splits = tuple(split) if split else _default_splits(available_splits(data), writer)
@@ -146,10 +157,14 @@ def distill(
         if writer.varies:
             collector = Collector(writer, options.sampling, open_store, options.checks)
             show_plan(collector, data, options, told.text, max_tokens, prices)
+        if of_server and open_store is not None and student is not None and top_k is not None:
+            options = replace(options, keeper=make_keeper(student, teacher, top_k, open_store, system_prompt))
         with spending_bars(meter, prices) as progress:
             report = distil(data, writer, out, progress, overwrite, options=options, store=open_store)
         if scoring is not None and open_store is not None:
             score_traces(out, splits, scoring, system_prompt, device, batch_size, open_store)
+        if options.keeper is not None:
+            show_kept(options.keeper)
     show_report(report, meter, prices, writer.varies)
 
 
@@ -183,6 +198,20 @@ def _prices(text: str | None) -> Prices | None:
     except ValueError:
         raise IsodistillError(f"--price {text!r} is not two numbers: write READ,WRITTEN, such as 0.15,0.60") from None
     return Prices(read, written)
+
+
+def _check_server_signals(student: str | None, fill_from: str | None) -> None:
+    """Refuses what a server's own distributions cannot be kept with."""
+    if student is None:
+        raise IsodistillError(
+            "--top-k of a server needs --student: the server's tokens are kept as tokens of the student; or give a"
+            " local --scorer hf:PATH"
+        )
+    if fill_from is not None:
+        raise IsodistillError(
+            "--fill-from writes completions that the server has no distributions for; use --incomplete drop, or a local"
+            " --scorer hf:PATH for all of them"
+        )
 
 
 def _scorer(top_k: int | None, scorer: str | None, teacher: str) -> tuple[str, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.progress import (
@@ -26,6 +27,9 @@ from isodistill.teachers.meter import Meter, Prices
 from isodistill.teachers.plan import make_plan
 from isodistill.teachers.statistics import Statistics
 from isodistill.traces import TraceStore
+
+if TYPE_CHECKING:
+    from isodistill.teachers.server_signals import SignalKeeper
 
 
 def show_plan(
@@ -181,5 +185,37 @@ def score_traces(
     _say(f"top-{k} distributions by {name}: {tokens} tokens, {size / max(tokens, 1):.0f} bytes a token: {store.path}")
 
 
+def make_keeper(student: str, teacher: str, k: int, store: TraceStore, system_prompt: str | None) -> SignalKeeper:
+    """Prepares the keeping of a server's own token distributions.
+
+    Args:
+        student: The student whose tokens they are kept in.
+        teacher: The teacher's name, ``openai:MODEL``.
+        k: How many tokens to keep at each place.
+        store: Where they are kept.
+        system_prompt: What the student will be trained with.
+
+    Returns:
+        The keeper.
+    """
+    from isodistill.teachers.server_signals import SignalKeeper
+
+    return SignalKeeper.load(student, teacher, k, store, system_prompt)
+
+
+def show_kept(keeper: SignalKeeper) -> None:
+    """Prints what was kept of a server's token distributions.
+
+    Args:
+        keeper: The keeper.
+    """
+    _, tokens, size = keeper.store.signal_sizes()
+    _say(
+        f"top-{keeper.k} distributions by {keeper.name}: {keeper.shared} of {keeper.tokens} tokens of this run; the"
+        f" store has {tokens} tokens, {size / max(tokens, 1):.0f} bytes each: {keeper.store.path}"
+    )
+
+
 def _say(text: str) -> None:
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    # Without emoji=False a model called m turns "openai:m:" into a sign.
+    console().print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -29,6 +29,7 @@ from isodistill.evaluation.results import (
     WorstGroup,
 )
 from isodistill.evaluation.scoring import AnswerScore, score_answers
+from isodistill.importers.scoring import has_scorer, score_answer
 from isodistill.statistics.bootstrap import bootstrap_mean, bootstrap_ratio
 
 _PACKAGES = ("torch", "transformers", "peft", "isodistill")
@@ -75,8 +76,94 @@ def evaluate(
 
     results: dict[str, SplitResult] = {}
     records: list[ItemRecord] = []
+    for items in by_split.values():
+        check_items(items, config)
     for split, items in by_split.items():
-        prompts = [item.prompt for item in items]
+        results[split], written = evaluate_items(model, tokenizer, items, config, progress)
+        records.extend(written)
+    return empty_evaluation(model, config, student=student, adapter=adapter).model_copy(
+        update={
+            "data": Path(data_dir).resolve().name,
+            "seconds": time.monotonic() - started,
+            "splits": results,
+            "items": records,
+        }
+    )
+
+
+def empty_evaluation(
+    model: Any, config: EvaluationConfig, *, student: str | None = None, adapter: str | None = None
+) -> Evaluation:
+    """Begins an evaluation that knows the student and has no measure yet.
+
+    Args:
+        model: See `evaluate`.
+        config: What to evaluate and how.
+        student: See `evaluate`.
+        adapter: See `evaluate`.
+
+    Returns:
+        The evaluation, without a data set.
+    """
+    return Evaluation(
+        student=student or str(getattr(base_model(model).config, "name_or_path", "") or type(model).__name__),
+        adapter=adapter or _adapter(model),
+        data="",
+        config=config,
+        versions={package: package_version(package) for package in _PACKAGES},
+        seconds=0.0,
+        splits={},
+        items=[],
+    )
+
+
+def check_items(items: Sequence[EvalItem], config: EvaluationConfig) -> None:
+    """Refuses problems whose answers cannot be had or judged.
+
+    Args:
+        items: The problems of a split.
+        config: How they will be evaluated.
+
+    Raises:
+        IsodistillError: If only likelihoods are wanted, and a problem has no choices; or the scorer of a family is not
+            at hand, or does not know its problems.
+    """
+    free = next((item for item in items if not item.choices), None)
+    if config.by == "likelihood" and free is not None:
+        raise IsodistillError(
+            f"In {free.split!r}, set {free.set_id!r} has no choices whose likelihoods could be compared; evaluate by "
+            "generation."
+        )
+    for item in {item.family: item for item in items if has_scorer(item.family)}.values():
+        score_answer(item.family, item.prompt, item.answer, item.formal, item.answer)
+
+
+def evaluate_items(
+    model: Any,
+    tokenizer: Any,
+    items: Sequence[EvalItem],
+    config: EvaluationConfig,
+    progress: Progress | None = None,
+    *,
+    instruction: str = "",
+) -> tuple[SplitResult, list[ItemRecord]]:
+    """Lets a student answer the problems of one split and measures what comes of it.
+
+    Args:
+        model: See `evaluate`.
+        tokenizer: Its tokenizer.
+        items: The problems, all of one split; at least one.
+        config: How to evaluate.
+        progress: See `evaluate`.
+        instruction: A line to put after each problem, which says how the answer is to be given.
+
+    Returns:
+        The measures, and the problems with what the student made of them.
+    """
+    split = items[0].split
+    prompts = [f"{item.prompt}\n{instruction}" if instruction else item.prompt for item in items]
+    completions = scores = None
+    if config.by != "likelihood":
         completions = generate_completions(
             model,
             tokenizer,
@@ -87,6 +174,7 @@ def evaluate(
             progress=progress,
             stage=f"{split}: generate",
         )
+    if config.by != "generation":
         scores = score_answers(
             model,
             tokenizer,
@@ -98,43 +186,40 @@ def evaluate(
             progress=progress,
             stage=f"{split}: score",
         )
-        written = [
-            _record(item, completion, score) for item, completion, score in zip(items, completions, scores, strict=True)
-        ]
-        results[split] = measure_split(items, written, scores, config)
-        records.extend(written)
-    return Evaluation(
-        student=student or str(getattr(base_model(model).config, "name_or_path", "") or type(model).__name__),
-        adapter=adapter or _adapter(model),
-        data=Path(data_dir).resolve().name,
-        config=config,
-        versions={package: _version(package) for package in _PACKAGES},
-        seconds=time.monotonic() - started,
-        splits=results,
-        items=records,
-    )
+    records, values = [], []
+    for place, item in enumerate(items):
+        completion = None if completions is None else completions[place]
+        record, value = _record(item, completion, None if scores is None else scores[place])
+        records.append(record)
+        values.append(value)
+    result = measure_split(items, records, scores, config)
+    if any(has_scorer(item.family) for item in items):
+        result = result.model_copy(update={"mean_score": float(np.mean(values))})
+    return result, records
 
 
 def measure_split(
-    items: Sequence[EvalItem], records: Sequence[ItemRecord], scores: Sequence[AnswerScore], config: EvaluationConfig
+    items: Sequence[EvalItem],
+    records: Sequence[ItemRecord],
+    scores: Sequence[AnswerScore] | None,
+    config: EvaluationConfig,
 ) -> SplitResult:
     """Computes the measures of one split from what the student wrote and held.
 
     Args:
         items: N problems.
         records: N records in the same order.
-        scores: N scores in the same order.
+        scores: N scores in the same order, or ``None`` where the student only wrote.
         config: Bootstrap samples and seed.
 
     Returns:
-        The split's measures.
+        The split's measures. Sets whose members have different answers, as pairs of problems that share their structure
+        alone, are kept together in the bootstrap, and their consistency is not measured.
     """
     set_ids = [item.set_id for item in items]
     domains = [item.domain for item in items]
     correct = [record.correct for record in records]
     extracted = [record.extracted for record in records]
-    distributions = [score.probabilities for score in scores]
-    states = np.stack([score.state for score in scores])
     closed = [index for index, item in enumerate(items) if item.choices]
     cued = [index for index, item in enumerate(items) if item.cue]
     n_sets = len(set(set_ids))
@@ -142,21 +227,14 @@ def measure_split(
 
     accuracy = bootstrap_ratio(*_per_set(correct, [True] * len(items), set_ids), samples, seed)
     assert accuracy is not None  # a split without items is refused when it is read
-    likeliest = [
-        distribution is not None
-        and same_answer(item.choices[int(np.argmax(distribution))] if item.choices else None, item.answer)
-        for item, distribution in zip(items, distributions, strict=True)
-    ]
-    has_choices = [bool(item.choices) for item in items]
     name, value = metrics.worst_group_accuracy(correct, domains)
-    centred = metrics.centre_by_domain(states, domains)
-    answers = [item.answer for item in items]
-    alignments = cka_between_domains(states, set_ids, domains)
+    isomers = len({(item.set_id, item.answer) for item in items}) == n_sets
+    wrong, _ = _per_set([not right for right in correct], [True] * len(items), set_ids)
     return SplitResult(
         n_sets=n_sets,
         n_items=len(items),
         accuracy=accuracy,
-        likelihood_accuracy=bootstrap_ratio(*_per_set(likeliest, has_choices, set_ids), samples, seed),
+        likelihood_accuracy=None,
         balanced_accuracy=_finite(
             metrics.balanced_accuracy([items[index].answer for index in closed], [extracted[index] for index in closed])
         ),
@@ -167,21 +245,47 @@ def measure_split(
         by_depth=dict(sorted(metrics.grouped_accuracy(correct, [item.depth for item in items]).items())),
         by_family=dict(sorted(metrics.grouped_accuracy(correct, [item.family for item in items]).items())),
         worst_domain=WorstDomain(name=name, value=value),
-        lcs_raw=bootstrap_mean(metrics.cosine_distance_by_set(states, set_ids), samples, seed),
-        # With one set every centred state is zero: that would read as perfect consistency.
-        lcs_centred=bootstrap_mean(metrics.cosine_distance_by_set(centred, set_ids), samples, seed)
-        if n_sets > 1
-        else None,
-        agreement=bootstrap_mean(metrics.agreement_by_set(extracted, set_ids), samples, seed),
-        js_divergence=bootstrap_mean(metrics.js_by_set(distributions, set_ids), samples, seed),
+        lcs_raw=None,
+        lcs_centred=None,
+        agreement=bootstrap_mean(metrics.agreement_by_set(extracted, set_ids), samples, seed) if isomers else None,
+        js_divergence=None,
         worst_group=_worst_group(items, correct),
-        probes=Probes(
+        set_accuracy=bootstrap_mean((wrong == 0).astype(np.float64), samples, seed) if len(items) > n_sets else None,
+    ).model_copy(update={} if scores is None else _measure_scores(items, scores, config, isomers))
+
+
+def _measure_scores(
+    items: Sequence[EvalItem], scores: Sequence[AnswerScore], config: EvaluationConfig, isomers: bool
+) -> dict[str, Any]:
+    """The measures that rest on what stands at the answer position, by the names of `SplitResult`."""
+    set_ids = [item.set_id for item in items]
+    domains = [item.domain for item in items]
+    answers = [item.answer for item in items]
+    samples, seed = config.bootstrap_samples, config.seed
+    distributions = [score.probabilities for score in scores]
+    states = np.stack([score.state for score in scores])
+    likeliest = [same_answer(_likeliest(item, score), item.answer) for item, score in zip(items, scores, strict=True)]
+    measured: dict[str, Any] = {
+        "likelihood_accuracy": bootstrap_ratio(
+            *_per_set(likeliest, [bool(item.choices) for item in items], set_ids), samples, seed
+        ),
+        "probes": Probes(
             domain=decodability(states, domains, set_ids),
             answer=decodability(states, answers, set_ids),
             answer_across_domains=decodability(states, answers, domains),
         ),
-        cka=_finite(float(np.mean(list(alignments.values()) or [np.nan]))),
-    )
+    }
+    if not isomers:
+        return measured
+    alignments = cka_between_domains(states, set_ids, domains)
+    measured["cka"] = _finite(float(np.mean(list(alignments.values()) or [np.nan])))
+    measured["js_divergence"] = bootstrap_mean(metrics.js_by_set(distributions, set_ids), samples, seed)
+    measured["lcs_raw"] = bootstrap_mean(metrics.cosine_distance_by_set(states, set_ids), samples, seed)
+    # With one set every centred state is zero: that would read as perfect consistency.
+    if len(set(set_ids)) > 1:
+        centred = metrics.centre_by_domain(states, domains)
+        measured["lcs_centred"] = bootstrap_mean(metrics.cosine_distance_by_set(centred, set_ids), samples, seed)
+    return measured
 
 
 def follows_cue(extracted: str | None, item: EvalItem) -> bool:
@@ -209,12 +313,21 @@ def _worst_group(items: Sequence[EvalItem], correct: Sequence[bool]) -> WorstGro
     return WorstGroup(domain=domain, cue=cue, value=value, n_items=groups.count((domain, cue)))
 
 
-def _record(item: EvalItem, completion: str, score: AnswerScore) -> ItemRecord:
-    extracted = split_completion(completion)[1]
-    probabilities = None
-    if score.probabilities is not None:
+def _likeliest(item: EvalItem, score: AnswerScore) -> str | None:
+    return None if score.probabilities is None else item.choices[int(np.argmax(score.probabilities))]
+
+
+def _record(item: EvalItem, completion: str | None, score: AnswerScore | None) -> tuple[ItemRecord, float]:
+    """A problem with what the student made of it, and the score of its answer in [0, 1]."""
+    probabilities = extracted = None
+    if completion is not None:
+        extracted = split_completion(completion)[1]
+    elif score is not None:
+        extracted = _likeliest(item, score)
+    if score is not None and score.probabilities is not None:
         probabilities = dict(zip(item.choices, score.probabilities.tolist(), strict=True))
-    return ItemRecord(
+    value = score_answer(item.family, item.prompt, item.answer, item.formal, extracted)
+    record = ItemRecord(
         split=item.split,
         set_id=item.set_id,
         domain=item.domain,
@@ -223,11 +336,12 @@ def _record(item: EvalItem, completion: str, score: AnswerScore) -> ItemRecord:
         prompt=item.prompt,
         cue=item.cue,
         answer=item.answer,
-        completion=completion,
+        completion=completion or "",
         extracted=extracted,
-        correct=same_answer(extracted, item.answer),
+        correct=value == 1.0,
         probabilities=probabilities,
     )
+    return record, value
 
 
 def _per_set(
@@ -257,7 +371,15 @@ def _kind(config: Any) -> str:
     return f"{kind}, rank {rank}" if rank is not None else kind
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Finds a package's version.
+
+    Args:
+        package: The distribution's name.
+
+    Returns:
+        The version, or a remark where it is not installed as a package.
+    """
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.sets import IsomerSet
 from isodistill.isomers.store import available_splits, read_split
 
 TRAINING_SPLITS = ("train", "validation")
@@ -42,6 +42,7 @@ class EvalItem:
         choices: The closed answer set; empty for numeric answers.
         cue: The answer that the planted cue points at (for numbers: ``"even"`` or ``"odd"``); empty
             where there is no cue.
+        formal: JSON for a scorer of the problem's own; empty where answers are compared as text.
     """
 
     split: str
@@ -53,6 +54,7 @@ class EvalItem:
     answer: str
     choices: tuple[str, ...] = ()
     cue: str = ""
+    formal: str = ""
 
 
 def list_splits(data_dir: Path) -> list[str]:
@@ -108,7 +110,7 @@ def read_items(data_dir: Path, split: str, limit_sets: int | None = None) -> lis
                 f"Split '{split}' of {data_dir}, set {isomer_set.set_id!r}: 'choices' has an empty or repeated entry, "
                 "so no probability can be given to each; mend the row."
             )
-    return [
+    items = [
         EvalItem(
             split=split,
             set_id=isomer_set.set_id,
@@ -119,14 +121,27 @@ def read_items(data_dir: Path, split: str, limit_sets: int | None = None) -> lis
             answer=isomer_set.answer,
             choices=isomer_set.choices,
             cue=member.cue,
+            formal=member.formal,
         )
-        for isomer_set in (sets if limit_sets is None else _limit(sets, limit_sets))
+        for isomer_set in sets
         for member in isomer_set.members
     ]
+    return limited(items, limit_sets)
 
 
-def _limit(sets: list[IsomerSet], limit_sets: int) -> list[IsomerSet]:
+def limited(items: Sequence[EvalItem], limit_sets: int | None) -> list[EvalItem]:
+    """Keeps the items of a few sets.
+
+    Args:
+        items: The items of one split.
+        limit_sets: See `read_items`.
+
+    Returns:
+        The items of the sets that are kept, in order.
+    """
+    if limit_sets is None:
+        return list(items)
     # Files may be sorted by family or depth: the first rows would not represent the split.
-    ranked = sorted(sets, key=lambda isomer_set: hashlib.sha256(isomer_set.set_id.encode()).digest())
-    kept = {isomer_set.set_id for isomer_set in ranked[:limit_sets]}
-    return [isomer_set for isomer_set in sets if isomer_set.set_id in kept]
+    names = {item.set_id for item in items}
+    kept = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:limit_sets])
+    return [item for item in items if item.set_id in kept]

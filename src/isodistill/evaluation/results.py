@@ -29,6 +29,9 @@ class EvaluationConfig(_Model):
         system_prompt: An instruction put before each problem; use the one of the training.
         rationale: ``"student"`` scores the answer after the student's own rationale, ``"none"`` directly
             after the prompt.
+        by: ``"both"`` lets the student write and scores the choices; ``"generation"`` only lets it write (no states,
+            no probabilities); ``"likelihood"`` only scores, directly after the prompt, and takes the likeliest choice
+            as the answer.
         bootstrap_samples: Resamples behind each interval.
         seed: Seed of the bootstrap; the rest is deterministic.
     """
@@ -39,6 +42,7 @@ class EvaluationConfig(_Model):
     max_new_tokens: int = Field(default=256, ge=1)
     system_prompt: str | None = None
     rationale: Literal["student", "none"] = "student"
+    by: Literal["both", "likelihood", "generation"] = "both"
     bootstrap_samples: int = Field(default=1000, ge=100)
     seed: int = 0
 
@@ -109,6 +113,9 @@ class SplitResult(_Model):
         worst_group: The domain and cue with the lowest accuracy.
         probes: What can be read off the states.
         cka: Centred kernel alignment of the domains' states, the mean over pairs of domains.
+        mean_score: Mean score of the problems' own scorer, which may give a part of the credit; ``None`` where answers
+            are compared as text.
+        set_accuracy: Share of sets all of whose members are answered right.
     """
 
     n_sets: int
@@ -130,6 +137,8 @@ class SplitResult(_Model):
     worst_group: WorstGroup | None = None
     probes: Probes | None = None
     cka: float | None = None
+    mean_score: float | None = None
+    set_accuracy: Estimate | None = None
 
 
 class ItemRecord(_Model):
@@ -164,6 +173,32 @@ class ItemRecord(_Model):
     probabilities: dict[str, float] | None
 
 
+class BenchmarkRecord(_Model):
+    """How a benchmark from elsewhere was put to the student.
+
+    Attributes:
+        title: The benchmark's title.
+        source: The path, hub id or task.
+        license: Its licence, or ``"unknown"``.
+        instruction: What was put after each problem.
+        config: How it was evaluated.
+        splits: The splits of the evaluation that hold its measures.
+        metrics: Numbers by another harness, by name; the splits hold all others.
+        versions: Versions of the packages that it takes beside those of the evaluation.
+        seconds: Wall-clock time.
+    """
+
+    title: str
+    source: str
+    license: str
+    instruction: str
+    config: EvaluationConfig
+    splits: list[str]
+    metrics: dict[str, float] = {}
+    versions: dict[str, str] = {}
+    seconds: float
+
+
 class Evaluation(_Model):
     """The whole result of one evaluation.
 
@@ -176,6 +211,7 @@ class Evaluation(_Model):
         seconds: Wall-clock time.
         splits: The measures by split, in evaluation order.
         items: Every problem with its completion.
+        benchmarks: What was evaluated beside the data set, by name; `config` does not speak of these.
     """
 
     student: str
@@ -186,6 +222,7 @@ class Evaluation(_Model):
     seconds: float
     splits: dict[str, SplitResult]
     items: list[ItemRecord]
+    benchmarks: dict[str, BenchmarkRecord] = {}
 
     def save(self, path: Path) -> Path:
         """Writes the evaluation as JSON, all at once.

@@ -76,8 +76,20 @@ def import_folio(
     return imported
 
 
-def _problem(row: FolioRow, checked: CheckedRow, set_id: str) -> Problem:
+def folio_prompt(row: FolioRow) -> str:
+    """Writes a row as a problem.
+
+    Args:
+        row: The row.
+
+    Returns:
+        Premises, conclusion and question; empty where there are no premises.
+    """
     premises = " ".join(premise.replace(_BACKGROUND, "").strip() for premise in row.premises)
+    return f"{premises}\nConclusion: {row.conclusion}\nTrue, False or Unknown?" if premises else ""
+
+
+def _problem(row: FolioRow, checked: CheckedRow, set_id: str) -> Problem:
     formal: dict[str, Any] = {"source": "folio", "row": checked.row, "verified": checked.agrees}
     canonical = ""
     if checked.question is not None:
@@ -86,7 +98,7 @@ def _problem(row: FolioRow, checked: CheckedRow, set_id: str) -> Problem:
         canonical = canonical_form(checked.premises, checked.question)
     return Problem(
         domain=DOMAIN,
-        prompt=f"{premises}\nConclusion: {row.conclusion}\nTrue, False or Unknown?" if premises else "",
+        prompt=folio_prompt(row),
         answer=row.label or "",
         set_id=set_id,
         family="folio",

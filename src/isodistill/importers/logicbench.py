@@ -16,7 +16,7 @@ SPLIT = "test"
 CHOICES = ("Yes", "No")
 
 
-def import_logicbench(folder: Path, members: int = 4) -> dict[str, Imported]:
+def import_logicbench(folder: Path, members: int | None = 4) -> dict[str, Imported]:
     """Reads every rule, grouping its scenarios into sets.
 
     The n-th question asks the same thing of every scenario of a rule. A set is that question asked of `members`
@@ -25,7 +25,8 @@ def import_logicbench(folder: Path, members: int = 4) -> dict[str, Imported]:
 
     Args:
         folder: The folder; every ``data_instances.json`` in it, at any depth, is one rule.
-        members: The number of members of a set, at least 1.
+        members: The number of members of a set, at least 1; ``None`` makes one set of all scenarios of a rule that ask
+            the same thing.
 
     Returns:
         One split, ``test``.
@@ -37,7 +38,7 @@ def import_logicbench(folder: Path, members: int = 4) -> dict[str, Imported]:
     files = sorted(folder.rglob(FILE))
     if not files:
         raise IsodistillError(f"The folder {folder} holds no {FILE}; name the folder BQA of LogicBench.")
-    if members < 1:
+    if members is not None and members < 1:
         raise IsodistillError(f"A set cannot have {members} members; give at least 1.")
     imported = Imported(notes=["A domain names a place in a set: the scenarios of LogicBench have no domains."])
     seen: dict[str, Path] = {}
@@ -46,7 +47,7 @@ def import_logicbench(folder: Path, members: int = 4) -> dict[str, Imported]:
         if rule in seen:
             raise IsodistillError(f"The files {seen[rule]} and {file} hold the same rule {rule!r}; drop one of them.")
         seen[rule] = file
-        if len(samples) < members:
+        if members is not None and len(samples) < members:
             raise IsodistillError(
                 f"The file {file} has {len(samples)} scenarios, too few for sets of {members}; lower the members."
             )
@@ -54,23 +55,24 @@ def import_logicbench(folder: Path, members: int = 4) -> dict[str, Imported]:
     return {SPLIT: imported}
 
 
-def _group(rule: str, samples: list[_Sample], members: int, imported: Imported) -> None:
+def _group(rule: str, samples: list[_Sample], members: int | None, imported: Imported) -> None:
     questions = max(len(pairs) for _, pairs in samples)
     for place in range(questions):
         having = [(context, *pairs[place]) for context, pairs in samples if place < len(pairs)]
         # Should one scenario's question be put the other way round, its answer keeps it out of the others' sets.
         for answer, count in sorted(Counter(answer for _, _, answer in having).items()):
             alike = [(context, question) for context, question, given in having if given == answer]
-            whole = count - count % members
+            size = members or count
+            whole = count - count % size
             if count > whole:
                 imported.dropped["too few scenarios were left over for a set"] += count - whole
             for position, (context, question) in enumerate(alike[:whole]):
                 imported.keep(
                     Problem(
-                        domain=f"instance_{position % members}",
+                        domain=f"instance_{position % size}",
                         prompt=f"{context}\n{question}\nYes or No?",
                         answer=answer,
-                        set_id=f"{rule}-question{place}-{answer.lower()}-{position // members}",
+                        set_id=f"{rule}-question{place}-{answer.lower()}-{position // size}",
                         family=f"logicbench/{rule}",
                         choices=CHOICES,
                         formal=json.dumps({"source": "logicbench", "rule": rule}),

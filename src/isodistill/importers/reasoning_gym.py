@@ -33,6 +33,22 @@ def task_names() -> tuple[str, ...]:
     return tuple(sorted(_factory().DATASETS))
 
 
+def tasks_of(category: str) -> tuple[str, ...]:
+    """Lists the tasks of a category.
+
+    Args:
+        category: A category of reasoning-gym, for example ``"logic"``.
+
+    Returns:
+        Their names in alphabetical order; none where there is no such category.
+
+    Raises:
+        IsodistillError: If reasoning-gym is not installed.
+    """
+    datasets = _factory().DATASETS
+    return tuple(task for task in task_names() if datasets[task][0].__module__.split(".")[1:2] == [category])
+
+
 def import_reasoning_gym(
     tasks: Sequence[str],
     sizes: Mapping[str, int],
@@ -95,7 +111,8 @@ def score(formal: str, prompt: str, answer: str) -> float:
     """Scores an answer with the task's own scorer.
 
     The item is generated anew from its record, so that the scorer sees everything that the task keeps about it. Some
-    scorers evaluate an answer as Python; what is no plain arithmetic is not handed on to these and scores 0.
+    scorers evaluate an answer as Python; what is no plain arithmetic is not handed on to these and scores 0. So does
+    an answer that a scorer breaks on.
 
     Args:
         formal: The problem's column ``formal``.
@@ -128,7 +145,11 @@ def score(formal: str, prompt: str, answer: str) -> float:
     evaluates = _EVALUATION.search(inspect.getsource(type(dataset).score_answer)) is not None
     if evaluates and answer != entry["answer"] and not is_harmless(answer):
         return 0.0
-    return float(dataset.score_answer(answer=answer, entry=entry))
+    try:
+        return float(dataset.score_answer(answer=answer, entry=entry))
+    except Exception:
+        # Many scorers expect the form that the task asks for, and what a student writes may have any.
+        return 0.0
 
 
 def _item(dataset: Any, index: int) -> dict[str, Any]:

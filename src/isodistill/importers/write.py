@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,24 +10,14 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from isodistill.errors import IsodistillError
 from isodistill.importers.problems import Imported, Problem
-from isodistill.isomers.card import FORMAT_VERSION, CardInfo, data_digest
+from isodistill.isomers.card import CardInfo, card_text, data_digest
 from isodistill.isomers.sets import IsomerSet, Member
-from isodistill.isomers.store import replacing, to_table
+from isodistill.isomers.store import ROW_SCHEMA, replacing, to_table
 
 Layout = Literal["sets", "rows"]
-
-ROW_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("set_id", "domain", "prompt", "completion", "answer")),
-        ("choices", pa.list_(pa.string())),
-        *((name, pa.string()) for name in ("family", "formal")),
-    ]
-)
-"""The columns of the layout ``"rows"``; ``set_id`` is left out where the source has no sets."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +116,7 @@ def write_import(
         for split, table in tables.items():
             file = draft / "data" / f"{split}.parquet"
             pq.write_table(table, file)
-        card = _card(report, origin, list(families), data_digest(draft))
+        card = card_text(_card_info(report, origin, list(families)), report.rows, data_digest(draft))
         (draft / "README.md").write_text(card, encoding="utf-8")
     return report
 
@@ -220,60 +209,19 @@ def _flat(problems: Sequence[Problem]) -> pa.Table:
     return pa.Table.from_pylist([{**row, "choices": list(row["choices"])} for row in rows], schema=schema)
 
 
-_LAYOUTS = {
-    "sets": "Each row is an isomer set: problems that share their logic and their answer, one in each domain.",
-    "rows": "Each row is one problem, tagged with its domain.",
-}
-
-
-def _card(report: ImportReport, origin: Origin, families: list[str], digest: str) -> str:
-    info = CardInfo(
+def _card_info(report: ImportReport, origin: Origin, families: list[str]) -> CardInfo:
+    return CardInfo(
         title=origin.title,
         family=", ".join(families),
         domains=report.domains,
         unseen_domains=(),
-        config={"imported_from": origin.source, **origin.options, "dropped": report.dropped},
+        config={
+            "imported_from": origin.source,
+            "layout": report.layout,
+            **origin.options,
+            "dropped": {split: reasons for split, reasons in report.dropped.items() if reasons},
+        },
+        license=origin.license,
+        about=origin.about,
+        notes=report.notes,
     )
-    files = [{"split": split, "path": f"data/{split}.parquet"} for split in report.rows]
-    metadata = {
-        "license": origin.license,
-        "language": ["en"],
-        "pretty_name": origin.title,
-        "task_categories": ["text-generation", "question-answering"],
-        # `load_dataset(DIRECTORY)` caches by the directory's last name and this part of the card, not by the files:
-        # without their digest it would hand out the data of another directory of that name, or of an earlier import.
-        "configs": [{"config_name": "default", "description": f"SHA-256 {digest}", "data_files": files}],
-        "isodistill": {"format_version": FORMAT_VERSION, **info.model_dump(mode="json")},
-    }
-    front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=120)
-    counts = "\n".join(f"| {split} | {rows} | {report.problems[split]} |" for split, rows in report.rows.items())
-    dropped = "\n".join(
-        f"- {split}: {count} problems, because {reason}"
-        for split, reasons in report.dropped.items()
-        for reason, count in reasons.items()
-    )
-    notes = "\n".join(report.notes)
-    return f"""---
-{front}---
-
-# {origin.title}
-
-Imported from `{origin.source}`. {origin.about} {_LAYOUTS[report.layout]}
-{notes}
-
-Domains: {", ".join(report.domains)}. Licence of the source: {origin.license}.
-
-| split | rows | problems |
-|---|---|---|
-{counts}
-
-Dropped:
-
-{dropped or "- nothing"}
-
-Options of the importer:
-
-```json
-{json.dumps(dict(origin.options), indent=2)}
-```
-"""

@@ -27,6 +27,9 @@ from isodistill.isomers.splits import SPLITS
 from isodistill.isomers.store import available_splits, count_sets, iterate_split
 from isodistill.isomers.verify import verify_set
 
+MOST_CLASSES = 20
+"""Splits with more answer classes are not probed: free answers, of which each text has one of its own."""
+
 AUDIT_SETS = 100
 """Splits with fewer sets are not probed: they are too small to tell."""
 
@@ -90,6 +93,7 @@ class AuditReport:
         surfaces: The surface of each split and domain.
         answers: The number of sets of each answer class, by split.
         verified: How many sets were proved and read back.
+        without_proof: How many sets come from elsewhere, without a skeleton that could be proved or read back.
         duplicates: Sets that repeat another, with the place of both.
         near_duplicates: Pairs of texts from different groups of problems that share most of their sentences.
         faults: What must not be, as sentences; empty for a sound data set.
@@ -99,6 +103,7 @@ class AuditReport:
     surfaces: list[SurfaceAudit] = field(default_factory=list)
     answers: dict[str, Counter[str]] = field(default_factory=dict)
     verified: int = 0
+    without_proof: int = 0
     duplicates: list[str] = field(default_factory=list)
     near_duplicates: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -130,6 +135,7 @@ def audit_dataset(directory: Path, verify: bool = True, progress: Progress | Non
     """
     info = read_card(directory / "README.md")[0]
     claimed = bool(info is not None and info.config.get("audit"))
+    imported = info is None or info.imported
     by_structure = info is not None and info.config.get("split_by") == "structure"
     report = AuditReport(claimed)
     columns: dict[tuple[str, str], _Column] = {}
@@ -146,7 +152,9 @@ def audit_dataset(directory: Path, verify: bool = True, progress: Progress | Non
                 column.shown.append(member.prompt)
                 column.labels.append(answer_class(isomer_set))
                 column.numeric = not isomer_set.choices
-            if verify:
+            if imported and not isomer_set.skeleton:
+                report.without_proof += 1
+            elif verify:
                 try:
                     verify_set(isomer_set)
                     report.verified += 1
@@ -233,7 +241,7 @@ def _surfaces(report: AuditReport, columns: dict[tuple[str, str], _Column]) -> N
     for (split, domain), column in columns.items():
         words = ngrams = with_cue = None
         gap = length_gap(column.bare, column.labels)
-        if len(column.bare) >= AUDIT_SETS and len(set(column.labels)) > 1:
+        if len(column.bare) >= AUDIT_SETS and 1 < len(set(column.labels)) <= MOST_CLASSES:
             key = hashlib.sha256("\n".join([domain, *column.bare]).encode()).hexdigest()
             if key not in known:
                 known[key] = (_probe(column, domain, word_counts), _probe(column, domain, ngram_counts))

@@ -52,6 +52,9 @@ class CardInfo(BaseModel):
         teacher: Who wrote the completions, empty before any has.
         packs: For each domain the size and the digest of its pack, by which it can be told from a changed one.
         audit: What the surface gives away; empty where it was not measured.
+        license: The licence of imported data, an SPDX identifier in the hub's spelling; empty for generated data.
+        about: What imported rows are, a sentence or two.
+        notes: What else a reader of imported data should know.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -64,6 +67,14 @@ class CardInfo(BaseModel):
     teacher: str = ""
     packs: dict[str, str] = {}
     audit: tuple[AuditRow, ...] = ()
+    license: str = ""
+    about: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def imported(self) -> bool:
+        """Whether the data comes from elsewhere, so that nothing about it is proved."""
+        return "imported_from" in self.config or not self.config
 
 
 _SHARING = {
@@ -112,7 +123,7 @@ def card_text(info: CardInfo, counts: Mapping[str, int], digest: str) -> str:
         Markdown with YAML metadata that lets `datasets.load_dataset(DIRECTORY)` find the splits.
     """
     metadata = {
-        "license": "cc0-1.0",
+        "license": (info.license or "unknown") if info.imported else "cc0-1.0",
         "language": ["en"],
         "pretty_name": info.title,
         "task_categories": ["text-generation", "question-answering"],
@@ -129,6 +140,11 @@ def card_text(info: CardInfo, counts: Mapping[str, int], digest: str) -> str:
         "isodistill": {"format_version": FORMAT_VERSION, **info.model_dump(mode="json")},
     }
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=120)
+    body = _imported_body(info, counts) if info.imported else _generated_body(info, counts)
+    return f"---\n{front}---\n\n# {info.title}\n\n{body}"
+
+
+def _generated_body(info: CardInfo, counts: Mapping[str, int]) -> str:
     rows = "\n".join(f"| {split} | {count} | {_SPLIT_NOTES.get(split, '')} |" for split, count in counts.items())
     shortcut = info.config.get("shortcut")
     planted = (
@@ -137,11 +153,7 @@ def card_text(info: CardInfo, counts: Mapping[str, int], digest: str) -> str:
         else "No shortcut is planted."
     )
     sharing = _SHARING.get(info.config.get("split_by", ""), "")
-    return f"""---
-{front}---
-
-# {info.title}
-
+    return f"""\
 Each row is an isomer set: one problem of the family `{info.family}`, told in the words of several domains. The
 members of a set share their premises, their order, their numbers and their answer; nothing but words differs. Every
 answer is proved by an SMT solver, every proof is replayed step by step, and every text is read back into the formulas
@@ -162,6 +174,49 @@ The data is released under CC0 1.0. Seed: {info.config.get("seed", "none")}. Con
 
 ```json
 {json.dumps(info.config, indent=2)}
+```
+"""
+
+
+_LAYOUTS = {
+    "sets": "Each row is an isomer set: problems that share their answer, one in each domain.",
+    "rows": "Each row is one problem, tagged with its domain.",
+}
+
+
+def _imported_body(info: CardInfo, counts: Mapping[str, int]) -> str:
+    """What is known of data from elsewhere; an importer's options and counts stand in the config."""
+    config = dict(info.config)
+    source, layout = config.pop("imported_from", ""), config.pop("layout", "")
+    reasons = [
+        f"- {split}: {count} problems, because {reason}"
+        for split, dropped in config.pop("dropped", {}).items()
+        for reason, count in dropped.items()
+    ]
+    origin = f"Imported from `{source}`." if source else "Where the data comes from is not recorded."
+    told = " ".join(part for part in (origin, info.about, _LAYOUTS.get(layout, "")) if part)
+    rows = "\n".join(f"| {split} | {count} |" for split, count in counts.items())
+    notes = "".join(f"{note}\n" for note in info.notes)
+    return f"""\
+{told}
+{notes}
+Domains: {", ".join(info.domains)}. Licence of the source: {info.license or "unknown"}. Nothing in this data is proved
+or read back.
+
+Completions were written by: {info.teacher or "the source, where there are any"}.
+
+| split | rows |
+|---|---|
+{rows}
+
+Dropped in the import:
+
+{chr(10).join(reasons) or "- nothing"}
+
+Options of the importer:
+
+```json
+{json.dumps(config, indent=2)}
 ```
 """
 

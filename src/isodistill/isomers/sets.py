@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from isodistill.isomers.formal import Formal, formal_from_json
 from isodistill.isomers.skeleton import Skeleton, skeleton_from_json
+
+Layout = Literal["set", "pair", "row"]
+"""How a set stands on disk: whole in one row, as flat rows that share a name and not the answer, or as one flat row."""
 
 
 class Member(BaseModel):
@@ -56,6 +60,8 @@ class IsomerSet(BaseModel):
         answer: The verified answer.
         choices: The closed answer set; empty where the answer is a number.
         members: The texts, one per domain.
+        layout: How the set stands on disk. Each flat row is read as a set of one member: rows of ``"pair"`` keep the
+            name that they share, and ``"row"`` has none, so that it is named by its place.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -68,6 +74,7 @@ class IsomerSet(BaseModel):
     answer: str = Field(min_length=1)
     choices: tuple[str, ...]
     members: tuple[Member, ...] = Field(min_length=1)
+    layout: Layout = Field(default="set", exclude=True)
 
     @model_validator(mode="after")
     def _check(self) -> IsomerSet:

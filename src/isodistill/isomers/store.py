@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from isodistill.answers import split_completion
 from isodistill.errors import IsodistillError
 from isodistill.isomers.card import CardInfo, card_text, data_digest, read_card
 from isodistill.isomers.packs import register_packs, write_packs
@@ -34,6 +35,15 @@ SCHEMA = pa.schema(
     ]
 )
 """The columns of every split; one row per isomer set."""
+
+ROW_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("set_id", "domain", "prompt", "completion", "answer")),
+        ("choices", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("family", "formal")),
+    ]
+)
+"""The columns of flat rows, one row per problem; ``set_id`` is left out where the source has no sets."""
 
 PACKS_FOLDER = "packs"
 """Where a data set keeps the domain packs that do not come with isodistill."""
@@ -129,11 +139,15 @@ def to_table(sets: Sequence[IsomerSet]) -> pa.Table:
     """Turns sets into a table of the columns of a split.
 
     Args:
-        sets: The sets.
+        sets: The sets, all of one layout.
 
     Returns:
-        One row for each.
+        One row for each, of `SCHEMA`, or of `ROW_SCHEMA` for sets that were read from flat rows.
     """
+    if sets and sets[0].layout != "set":
+        drop = () if sets[0].layout == "pair" else ("set_id",)
+        schema = pa.schema([field for field in ROW_SCHEMA if field.name not in drop])
+        return pa.Table.from_pylist([_flat_row(isomer_set) for isomer_set in sets], schema=schema)
     return pa.Table.from_pylist([isomer_set.model_dump() for isomer_set in sets], schema=SCHEMA)
 
 
@@ -164,14 +178,17 @@ def read_split(directory: Path, split: str) -> list[IsomerSet]:
         split: The split's name.
 
     Returns:
-        The sets in order.
+        The sets in order; a flat row (``domain``, ``prompt``, ``answer``) is a set of one member, see `Layout`.
 
     Raises:
         IsodistillError: If there is no such split, a column is missing or has another type, a row breaks a rule, a
             name appears twice, or a set lacks a domain that others have.
     """
     sets = list(iterate_split(directory, split))
-    _check_split(sets, split)
+    if any(isomer_set.layout != "set" for isomer_set in sets):
+        _check_rows(sets, split)
+    else:
+        _check_split(sets, split)
     return sets
 
 
@@ -217,22 +234,62 @@ def iterate_split(directory: Path, split: str) -> Iterator[IsomerSet]:
     try:
         file = pq.ParquetFile(path)
         names = file.schema_arrow.names
+        if "members" not in names and {"domain", "prompt"} <= set(names):
+            yield from _read_flat(file, path)
+            return
         for field in SCHEMA:
             if field.name not in names:
                 raise IsodistillError(
                     f"The file {path} has no column {field.name!r}; add it or generate the data again."
                 )
         for batch in file.iter_batches(BATCH, columns=SCHEMA.names):
-            table = _cast(pa.Table.from_batches([batch]).select(SCHEMA.names), path)
+            table = _cast(pa.Table.from_batches([batch]).select(SCHEMA.names), SCHEMA, path)
             for row in table.to_pylist():
                 yield _read_row(row, path)
     except (OSError, pa.ArrowException) as error:
         raise IsodistillError(f"The file {path} is not readable Parquet ({error}); generate it again.") from None
 
 
-def _cast(table: pa.Table, path: Path) -> pa.Table:
+def _read_flat(file: pq.ParquetFile, path: Path) -> Iterator[IsomerSet]:
+    schema = pa.schema([field for field in ROW_SCHEMA if field.name in file.schema_arrow.names])
+    paired = "set_id" in schema.names
+    number = 0
+    for batch in file.iter_batches(BATCH, columns=schema.names):
+        for row in _cast(pa.Table.from_batches([batch]).select(schema.names), schema, path).to_pylist():
+            name = row.get("set_id") if paired else f"row {number}"
+            text = {column: row.get(column) or "" for column in ("domain", "prompt", "completion", "formal")}
+            answer = row.get("answer") or split_completion(text["completion"])[1]
+            if not answer:
+                raise IsodistillError(
+                    f"In {path}, row {number} has neither an answer nor a completion that ends in 'Answer: X', so "
+                    "nothing can be checked against it; add the column 'answer'."
+                )
+            yield _read_row(
+                {
+                    "set_id": name or "",
+                    "family": row.get("family") or "",
+                    "depth": 0,
+                    "skeleton": "",
+                    "canonical": "",
+                    "answer": answer,
+                    "choices": row.get("choices"),
+                    "members": [text],
+                    "layout": "pair" if paired else "row",
+                },
+                path,
+            )
+            number += 1
+
+
+def _flat_row(isomer_set: IsomerSet) -> dict[str, Any]:
+    member = isomer_set.members[0]
+    columns = {name: getattr(isomer_set, name) for name in ("set_id", "answer", "family")}
+    return {**columns, "choices": list(isomer_set.choices), **member.model_dump(exclude={"cue"})}
+
+
+def _cast(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
     try:
-        return table.cast(SCHEMA)
+        return table.cast(schema)
     except (pa.ArrowException, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise IsodistillError(f"The file {path} has a column of another type ({reason}); generate it again.") from None
@@ -255,6 +312,17 @@ def _read_row(row: dict[str, Any], path: Path) -> IsomerSet:
         raise IsodistillError(
             f"In {path}, set {name!r}{domain}, {field}: {reason}; mend the row or generate the data again."
         ) from None
+
+
+def _check_rows(sets: Sequence[IsomerSet], split: str) -> None:
+    seen: set[tuple[str, str]] = set()
+    for isomer_set in sets:
+        place = (isomer_set.set_id, isomer_set.members[0].domain)
+        if place in seen:
+            raise IsodistillError(
+                f"In split {split!r} the set {place[0]!r} has two rows in the domain {place[1]!r}; drop one of the two."
+            )
+        seen.add(place)
 
 
 def _check_split(sets: Sequence[IsomerSet], split: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from isodistill.answers import format_completion
 from isodistill.errors import IsodistillError
 from isodistill.isomers.sets import IsomerSet, Member
+from isodistill.teachers.scored_tokens import ScoredToken
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Reply:
         prompt_tokens: Tokens read, 0 where nothing counts them.
         completion_tokens: Tokens written, 0 where nothing counts them.
         seconds: The time it took.
+        tokens: Its tokens with their alternatives, where they were asked for and given.
     """
 
     text: str
@@ -67,6 +69,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    tokens: tuple[ScoredToken, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from isodistill.answers import format_completion
+from isodistill.errors import IsodistillError
 from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.teachers.base import Failure, Reply, Request, Teacher
 from isodistill.teachers.interrupt import Interrupt
@@ -14,6 +16,9 @@ from isodistill.teachers.judge import MAX_CHARACTERS, Check, Judgement, judge
 from isodistill.teachers.sampling import Sampling
 from isodistill.traces import Recipe, TraceRecord, TraceStore, problem_digest
 from isodistill.traces.record import canonical_json
+
+if TYPE_CHECKING:
+    from isodistill.teachers.server_signals import SignalKeeper
 
 POLL_SECONDS = 1.0
 """How often to look whether another process has the reply that it is waiting for."""
@@ -111,17 +116,20 @@ class Collector:
         store: Where replies are kept; without one they are kept for this run alone. What a teacher says the same way
             whenever it is asked is not kept: it costs nothing, and a newer version may say it better.
         checks: Further checks of a rationale.
+        keeper: Keeps the token distributions that come with the replies, or ``None``.
     """
 
     teacher: Teacher
     sampling: Sampling
     store: TraceStore | None = None
     checks: tuple[Check, ...] = ()
+    keeper: SignalKeeper | None = None
 
     def __post_init__(self) -> None:
         """Keeps no replies of a teacher that does not vary."""
         if not self.teacher.varies:
             self.store = None
+        self._refusal: IsodistillError | None = None
 
     def collect(self, problems: Sequence[Problem], progress: Progress | None = None) -> list[Outcome]:
         """Asks for whatever the store does not have.
@@ -192,7 +200,7 @@ class Collector:
         by_digest = {outcome.problem.digest: outcome for outcome in outcomes}
         told = -1
         with Interrupt() as interrupt:
-            while True:
+            while self._refusal is None:
                 requests = [
                     self._request(outcome, place) for outcome in by_digest.values() for place in outcome.next_attempts
                 ]
@@ -212,6 +220,10 @@ class Collector:
                             told = len(outcomes) - waiting
                             progress(told, len(outcomes))
                 interrupt.check()
+        if self._refusal is not None:
+            raise self._refusal
+        if self.keeper is not None:
+            self.keeper.check()
 
     def _request(self, outcome: Outcome, place: int) -> Request:
         problem = outcome.problem
@@ -228,7 +240,7 @@ class Collector:
     ) -> Iterator[tuple[Request, Reply | Failure | TraceRecord]]:
         """Yields a reply, a failure, or another process's record for each request."""
         left = list(requests)
-        while left and not interrupt.pressed:
+        while left and not interrupt.pressed and self._refusal is None:
             taken: list[Request] = []
             done: list[Request] = []
             yield from self.teacher.write(self._claimed(left, taken, done, interrupt))
@@ -245,7 +257,7 @@ class Collector:
     ) -> Iterator[Request]:
         """Hands out what no other process is asking for, one at a time as the teacher becomes free."""
         for request in requests:
-            if interrupt.pressed:
+            if interrupt.pressed or self._refusal is not None:
                 return
             claim = "mine" if self.store is None else self.store.claim(self.recipe(request).key, self.teacher.patience)
             if claim == "mine":
@@ -280,9 +292,20 @@ class Collector:
                 seconds=reply.seconds,
                 created=time.time(),
             )
+            # Before the reply: whoever finds a reply in the store finds its distributions too.
+            if self.keeper is not None and judgement.right:
+                self._keep_tokens(self.keeper, request, judgement, reply)
             if self.store is not None:
                 self.store.add(record)
             outcome.attempts[request.attempt] = (record, judgement)
+
+    def _keep_tokens(self, keeper: SignalKeeper, request: Request, judgement: Judgement, reply: Reply) -> None:
+        """Keeps the distributions; a refusal waits until what is in flight is here, and then ends the run."""
+        completion = format_completion(judgement.rationale, request.isomer_set.answer)
+        try:
+            keeper.keep(request.member.prompt, completion, judgement.rationale, reply)
+        except IsodistillError as error:
+            self._refusal = self._refusal or error
 
     def _judge(self, outcome: Outcome, request: Request, record: TraceRecord) -> None:
         # Judged anew: the checks may differ from those of the run that wrote it.

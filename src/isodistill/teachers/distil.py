@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from isodistill.errors import IsodistillError
 from isodistill.files import write_text_atomically
@@ -22,6 +22,9 @@ from isodistill.teachers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.teachers.sampling import Sampling
 from isodistill.teachers.statistics import Statistics, as_rows, gather
 from isodistill.traces import TraceStore
+
+if TYPE_CHECKING:
+    from isodistill.teachers.server_signals import SignalKeeper
 
 Progress = Callable[[str, int, int], None]
 """Told the split, how many of its problems are settled, and how many there are."""
@@ -43,6 +46,7 @@ class DistilOptions:
             ``"fail"`` and write nothing.
         fill_from: A second teacher for the members that the first one could not explain, or ``None``.
         noise: Training sets to be answered wrongly on purpose, or ``None``.
+        keeper: Keeps the token distributions that a server returns with its replies, or ``None``.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -52,6 +56,7 @@ class DistilOptions:
     incomplete: Literal["drop", "fail"] = "fail"
     fill_from: Teacher | None = None
     noise: LabelNoise | None = None
+    keeper: SignalKeeper | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def distil(
     started = time.monotonic()
     info, _ = read_card(directory / "README.md")
     work = select_sets(directory, options)
-    collector = Collector(teacher, options.sampling, store, options.checks)
+    collector = Collector(teacher, options.sampling, store, options.checks, options.keeper)
     taught: dict[str, list[IsomerSet]] = {}
     asked: list[Outcome] = []
     filled = dropped = 0

@@ -118,6 +118,7 @@ class LocalTeacher:
         ids = torch.tensor([[pad] * (length - len(row)) + row for row in prompts], device=device)  # (B, T)
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in prompts], device=device)
         stop = _AnswerLine(self.tokenizer, length)
+        noise = GumbelNoise([request.temperature for request in batch], [each.seed for each in batch], self._top_p)
         with torch.inference_mode():
             output = self.network.generate(
                 input_ids=ids,
@@ -130,11 +131,11 @@ class LocalTeacher:
                 top_p=None,
                 top_k=None,
                 pad_token_id=pad,
-                logits_processor=LogitsProcessorList([_GumbelNoise(batch, self._top_p)]),
+                logits_processor=LogitsProcessorList([noise]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
         seconds = (time.monotonic() - started) / len(batch)
-        ends = _end_ids(self.network, self.tokenizer)
+        ends = end_ids(self.network, self.tokenizer)
         replies = []
         for row, prompt in zip(output[:, length:].tolist(), prompts, strict=True):
             count = next((place for place, token in enumerate(row) if token in ends), None)
@@ -168,16 +169,21 @@ def load_local(model: str, device: str) -> tuple[Any, Any]:
         raise IsodistillError(f"the device {device!r} cannot hold the teacher ({reason}); choose another") from None
 
 
-class _GumbelNoise(LogitsProcessor):
+class GumbelNoise(LogitsProcessor):
     """Turns the likeliest token into a sample: argmax(logits / temperature + Gumbel noise) ~ softmax.
 
     Each row has a generator of its own, so that a sample does not depend on the rest of the batch.
+
+    Args:
+        temperatures: Each row's temperature; 0 is greedy.
+        seeds: Each row's seed.
+        top_p: Nucleus sampling.
     """
 
-    def __init__(self, batch: list[Request], top_p: float) -> None:
-        self._temperatures = [request.temperature for request in batch]
+    def __init__(self, temperatures: list[float], seeds: list[int], top_p: float = 1.0) -> None:
+        self._temperatures = temperatures
         # On the CPU, so that every device draws the same noise.
-        self._generators = [torch.Generator().manual_seed(request.seed) for request in batch]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._nucleus = TopPLogitsWarper(top_p) if top_p < 1 else None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -216,7 +222,16 @@ class _AnswerLine(StoppingCriteria):
         return ends_in_answer(self._tokenizer.decode(row[self._start :], skip_special_tokens=True))
 
 
-def _end_ids(network: Any, tokenizer: Any) -> set[int]:
+def end_ids(network: Any, tokenizer: Any) -> set[int]:
+    """Lists the tokens that end a completion.
+
+    Args:
+        network: A causal language model.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The ids that the model's generation configuration and the tokenizer name.
+    """
     configured = getattr(network.generation_config, "eos_token_id", None)
     several = configured if isinstance(configured, list) else [configured]
     return {int(token) for token in (*several, tokenizer.eos_token_id) if token is not None}

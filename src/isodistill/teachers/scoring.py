@@ -95,7 +95,7 @@ class Scorer:
         """
         encoded = [encode_pair(self.tokenizer, prompt, completion, self.system_prompt) for prompt, completion in pairs]
         self._check_lengths(encoded)
-        names = [self._key(*pair) for pair in pairs]
+        names = [signal_key(self.tokenizer, *pair, self.system_prompt) for pair in pairs]
         signals: list[TokenSignal | None] = [self._find(*name) for name in names]
         missing = [place for place, signal in enumerate(signals) if signal is None]
         done = len(pairs) - len(missing)
@@ -131,10 +131,6 @@ class Scorer:
                 top.values.cpu().numpy().astype(np.float32),
             )
 
-    def _key(self, prompt: str, completion: str) -> tuple[str, str]:
-        rendered = render_prompt(self.tokenizer, prompt, self.system_prompt)
-        return _digest(rendered), _digest(completion)
-
     def _find(self, prompt: str, completion: str) -> TokenSignal | None:
         if self.store is None:
             return None
@@ -148,6 +144,21 @@ class Scorer:
                 f"a completion with its problem takes {longest} tokens, more than the scorer's {limit} positions; drop"
                 " long traces with a smaller --max-tokens or take a scorer with a longer context"
             )
+
+
+def signal_key(tokenizer: Any, prompt: str, completion: str, system_prompt: str | None = None) -> tuple[str, str]:
+    """Names a completion and what comes before it, as the store keeps token distributions.
+
+    Args:
+        tokenizer: A transformers tokenizer; its chat template renders the problem.
+        prompt: The problem's text.
+        completion: The completion.
+        system_prompt: The system message, or ``None``.
+
+    Returns:
+        The digests of the rendered prompt and of the completion.
+    """
+    return _digest(render_prompt(tokenizer, prompt, system_prompt)), _digest(completion)
 
 
 def encode_pair(

@@ -16,6 +16,7 @@ from isodistill.teachers.backoff import Pause, delay_before, retry_after
 from isodistill.teachers.base import Failure, Reply, Request
 from isodistill.teachers.instruction import Instruction
 from isodistill.teachers.meter import Meter, estimate_tokens
+from isodistill.teachers.scored_tokens import read_scored_tokens
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 """The environment variable that the key is read from unless another is named."""
@@ -81,6 +82,8 @@ class ServerTeacher:
             ``max_completion_tokens`` in it, ``max_tokens`` is not sent.
         limits: How the server is treated.
         meter: Counts requests and tokens, and may set a budget.
+        top_logprobs: How many of the likeliest tokens to ask for at each place, or ``None``. A reply that was asked
+            for with them has another key in the store than one without.
 
     Raises:
         IsodistillError: If the `openai` package or the key is missing, or the address is not one.
@@ -101,6 +104,7 @@ class ServerTeacher:
         extra: Mapping[str, Any] | None = None,
         limits: ServerLimits | None = None,
         meter: Meter | None = None,
+        top_logprobs: int | None = None,
     ) -> None:
         try:
             import openai
@@ -112,7 +116,9 @@ class ServerTeacher:
         self.limits = limits or ServerLimits()
         self.meter = meter or Meter()
         self.instruction = instruction or Instruction()
-        self._fields = {"top_p": top_p, **(extra or {})}
+        self._fields: dict[str, Any] = {"top_p": top_p, **(extra or {})}
+        if top_logprobs is not None:
+            self._fields |= {"logprobs": True, "top_logprobs": top_logprobs}
         if "max_completion_tokens" not in self._fields:
             self._fields["max_tokens"] = max_tokens
         self.max_tokens = int(self._fields.get("max_completion_tokens", max_tokens))
@@ -312,7 +318,9 @@ class ServerTeacher:
         try:
             completion = ChatCompletion.model_validate_json(self._clean_bytes(bytes(data)))
             choice = completion.choices[0]
-        except (ValidationError, IndexError):
+            content = choice.logprobs.content if choice.logprobs and "top_logprobs" in self._fields else None
+            tokens = None if content is None else read_scored_tokens(content)
+        except (ValidationError, IndexError, ValueError):
             kind = response.headers.get("content-type", "none")
             raise _Broken(f"the answer of type {kind[:60]!r} is not a chat completion") from None
         text, usage = choice.message.content or "", completion.usage
@@ -322,6 +330,7 @@ class ServerTeacher:
             prompt_tokens=usage.prompt_tokens if usage else self.prompt_tokens(request),
             completion_tokens=usage.completion_tokens if usage else estimate_tokens(text),
             seconds=time.monotonic() - started,
+            tokens=tokens,
         )
 
     def _clean(self, text: str) -> str:

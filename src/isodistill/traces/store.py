@@ -305,6 +305,15 @@ class TraceStore:
         ).fetchone()
         return int(row[0]), int(row[1]), int(row[2])
 
+    def signal_sources(self) -> list[tuple[str, str, int]]:
+        """Tells whose token distributions are here.
+
+        Returns:
+            Each scorer, its vocabulary's digest and k, in order.
+        """
+        rows = self._connection.execute("SELECT DISTINCT scorer, vocabulary, k FROM signals ORDER BY 1, 2, 3")
+        return [(str(scorer), str(vocabulary), int(k)) for scorer, vocabulary, k in rows]
+
     def prune_signals(self) -> int:
         """Deletes all token distributions; a local model gives them again.
 

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from trl.trainer.sft_config import SFTConfig
 
+from isodistill.distillation import DIVERGENCES
 from isodistill.errors import IsodistillError
 
 TENSOR_ADAMW = "tensor_adamw"
 """The value of `optim` for an AdamW with one second moment for each tensor (`isodistill.optim.TensorAdamW`)."""
+
+_DISTILLATION = ("distillation_teacher", "distillation_store", "distillation_top_k")
 
 
 @dataclass
@@ -63,6 +66,38 @@ class IsomerConfig(SFTConfig):
     domain_weighting: str = field(
         default="tokens", metadata={"help": "Weight of a domain: its share of label 'tokens', or 'uniform'."}
     )
+    distillation: str | None = field(
+        default=None,
+        metadata={"help": "Also learn a teacher's token distributions: forward_kl, reverse_kl or jsd."},
+    )
+    distillation_weight: float = field(
+        default=0.5, metadata={"help": "The divergence's share of the loss; the cross-entropy has the rest."}
+    )
+    distillation_temperature: float = field(
+        default=1.0, metadata={"help": "Softens the teacher's and the student's distribution in the divergence."}
+    )
+    distillation_beta: float = field(
+        default=0.5, metadata={"help": "jsd only: the teacher's weight in the mixture, between 0 and 1."}
+    )
+    distillation_teacher: str | None = field(
+        default=None,
+        metadata={"help": "hf:PATH or openai:MODEL. Default: the one teacher whose distributions are in the store."},
+    )
+    distillation_store: str | None = field(
+        default=None,
+        metadata={"help": "The trace store with the distributions. Without it a local teacher scores every step."},
+    )
+    distillation_top_k: int | None = field(
+        default=None, metadata={"help": "The teacher's tokens at each place. Default: what the store has; else 32."}
+    )
+    on_policy_fraction: float = field(
+        default=0.0, metadata={"help": "GKD's lambda: the chance of a step on completions that the student samples."}
+    )
+    on_policy_every: int = field(
+        default=1, metadata={"help": "Only every n-th step may be one on the student's own completions."}
+    )
+    on_policy_temperature: float = field(default=1.0, metadata={"help": "The temperature that they are sampled at."})
+    on_policy_max_new_tokens: int = field(default=128, metadata={"help": "The most tokens of one of them."})
     engine: str = field(default="tap", metadata={"help": "Per-domain gradients: 'tap' (one pass) or 'loop'."})
     system_prompt: str | None = field(
         default=None, metadata={"help": "System message before each problem. Default: the chat template's own."}
@@ -85,6 +120,7 @@ class IsomerConfig(SFTConfig):
     def __post_init__(self) -> None:
         """Checks the options and fills in the defaults that depend on the machine."""
         self._refuse_options()
+        self._refuse_distillation()
         self._read_mappings()
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and not self.fp16
@@ -110,6 +146,36 @@ class IsomerConfig(SFTConfig):
             "projection_rank": self.projection_rank,
             "projection": self.projection,
         } | own
+
+    def _refuse_distillation(self) -> None:
+        """Refuses what contradicts itself in the distillation's options, before anything is loaded."""
+        if self.distillation is None:
+            given = [name for name in _DISTILLATION if getattr(self, name) is not None]
+            given += ["on_policy_fraction"] if self.on_policy_fraction else []
+            if given:
+                raise IsodistillError(f"{given[0]} is given without distillation: name forward_kl, reverse_kl or jsd")
+            return
+        if self.distillation not in DIVERGENCES:
+            raise IsodistillError(
+                f"distillation={self.distillation!r} is unknown: choose one of {', '.join(DIVERGENCES)}"
+            )
+        ranges = {
+            "distillation_weight": (0.0 <= self.distillation_weight <= 1.0, "from 0 to 1"),
+            "distillation_temperature": (0.0 < self.distillation_temperature < float("inf"), "above 0"),
+            "distillation_beta": (0.0 < self.distillation_beta < 1.0, "between 0 and 1; a KL is the end"),
+            "distillation_top_k": (self.distillation_top_k is None or self.distillation_top_k >= 1, "of 1 or more"),
+            "on_policy_fraction": (0.0 <= self.on_policy_fraction <= 1.0, "from 0 to 1"),
+            "on_policy_every": (self.on_policy_every >= 1, "of 1 or more"),
+            "on_policy_temperature": (0.0 <= self.on_policy_temperature < float("inf"), "of 0 or more"),
+            "on_policy_max_new_tokens": (self.on_policy_max_new_tokens >= 1, "of 1 or more"),
+        }
+        for name, (fits, allowed) in ranges.items():
+            if not fits:
+                raise IsodistillError(f"{name}={getattr(self, name)} is out of range: give a number {allowed}")
+        if self.loss_type != "nll" or self.label_smoothing_factor:
+            raise IsodistillError(
+                "distillation is mixed with the plain cross-entropy: set loss_type='nll' and label_smoothing_factor=0"
+            )
 
     def _read_mappings(self) -> None:
         for name in ("method_options", "penalty_options"):

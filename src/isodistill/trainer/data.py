@@ -13,6 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from isodistill.answers import split_completion
 from isodistill.errors import IsodistillError
 from isodistill.prompting import plain_prompt, prompt_messages
+from isodistill.trainer.signals import signal_columns
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,8 @@ class IsomerCollator:
 
         Returns:
             input_ids, attention_mask and labels of shape (S * K, length), int64, and domain_ids, set_ids (the set's
-            place in the batch) and answer_positions, each (S * K,), int64.
+            place in the batch) and answer_positions, each (S * K,), int64; with stored distributions teacher_ids and
+            teacher_logprobs as well (see `signal_columns`).
         """
         sequences = [
             {"input_ids": ids, "labels": labels}
@@ -254,4 +256,6 @@ class IsomerCollator:
         for column in ("domain_ids", "answer_positions"):
             batch[column] = torch.tensor([value for row in sets for value in row[column]])
         batch["set_ids"] = torch.tensor([place for place, row in enumerate(sets) for _ in row["domain_ids"]])
+        if "signals" in sets[0]:
+            batch |= signal_columns([packed for row in sets for packed in row["signals"]], batch["labels"])
         return batch

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,9 @@ from isodistill.trainer.callbacks import TersePrinter, TerseProgress, WeightsMov
 from isodistill.trainer.config import TENSOR_ADAMW, IsomerConfig
 from isodistill.trainer.data import IsomerCollator, group_sets, is_paired, member_rows, shuffle_domains, training_rows
 from isodistill.trainer.forward import forward_view, labelled_pass, refuse_scaled_logits, scores_every_position
+from isodistill.trainer.objective import Objective
+from isodistill.trainer.on_policy import BatchTeacher, is_on_policy, own_completions
+from isodistill.trainer.signals import TEACHER_COLUMNS, add_stored_signals, label_counts
 from isodistill.window import num_processes
 
 ALIGNER_FILE = "aligner.safetensors"
@@ -46,6 +51,7 @@ class IsomerTrainer(SFTTrainer):
         eval_dataset: The same for evaluation of the loss, or ``None``.
         processing_class: The tokenizer; may be left out if `model` is a name.
         peft_config: The LoRA configuration, unless the model has an adapter already.
+        teacher_model: A loaded local teacher for `IsomerConfig.distillation`, in place of ``distillation_teacher``.
         **kwargs: Passed on to SFTTrainer (callbacks, optimizers, ...).
 
     Raises:
@@ -62,6 +68,7 @@ class IsomerTrainer(SFTTrainer):
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         peft_config: PeftConfig | None = None,
+        teacher_model: Any = None,
         **kwargs: Any,
     ) -> None:
         for argument in ("compute_loss_func", "data_collator", "formatting_func"):
@@ -93,7 +100,11 @@ class IsomerTrainer(SFTTrainer):
             )
         for method in methods:
             if method.needs.forward:
-                refuse_scaled_logits(text_config, method.name)
+                refuse_scaled_logits(text_config, f"method={method.name!r}")
+        if args.distillation is not None:
+            refuse_scaled_logits(text_config, "distillation")
+        self._width = int(text_config.vocab_size)
+        self._teacher = BatchTeacher.build(args, teacher_model, model, processing_class)
         if args.gradient_checkpointing:
             checkpointing = _as_dict(args.gradient_checkpointing_kwargs)
             args.gradient_checkpointing_kwargs = {**checkpointing, "use_reentrant": False}
@@ -171,6 +182,9 @@ class IsomerTrainer(SFTTrainer):
         rows = training_rows(members, bool(processing_class.chat_template), args.system_prompt)
         tokenised = super()._prepare_dataset(rows, processing_class, args, packing, None, dataset_name)
         sets = group_sets(tokenised, members, self.domains, args.max_length, processing_class)
+        if args.distillation_store is not None and dataset_name == "train":
+            whose = args.distillation_teacher, args.distillation_top_k, processing_class, args.system_prompt
+            sets = add_stored_signals(sets, members, Path(args.distillation_store), *whose, self._width)
         return shuffle_domains(sets, args.seed) if args.shuffle_domains and dataset_name == "train" else sets
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -196,14 +210,23 @@ class IsomerTrainer(SFTTrainer):
         training = self.model.training and not self.aligner.replays  # type: ignore[union-attr]
         if return_outputs or self.label_smoother is not None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if not training and not scores_every_position(inputs["labels"].device):
+        # Evaluation measures the cross-entropy on the traces.
+        taught = self.model.training  # type: ignore[union-attr]
+        objective = Objective.of_batch(cast(IsomerConfig, self.args), batch) if taught else None
+        if not training and objective is None and not scores_every_position(inputs["labels"].device):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         causal_lm = self.accelerator.unwrap_model(model).get_base_model()
-        with labelled_pass(causal_lm, inputs) as labelled:
+        head = causal_lm.get_output_embeddings()
+        losses_of = None if objective is None else partial(objective.losses_of_states, head)
+        with labelled_pass(causal_lm, inputs, losses_of) as labelled:
             loss = super().compute_loss(model, labelled.inputs, return_outputs, num_items_in_batch)
+        if objective is not None and labelled.losses is not None and labelled.log_probs is not None:
+            self._log_divergence(objective.sum_of_divergences(labelled.losses, labelled.log_probs))
         if training and len(labelled.inputs["shift_labels"][0]):
             share = len(batch["domain_ids"]) / self._window_sequences if self._window_sequences else None
-            extra = self.aligner.penalize(forward_view(causal_lm, labelled, batch), share)
+            derived = objective is not None and any(part.needs.forward for part in self.aligner.parts)
+            view = forward_view(causal_lm, labelled, batch, objective.losses if objective and derived else None)
+            extra = self.aligner.penalize(view, share)
             if extra is not None:
                 loss = loss + extra
         return loss
@@ -211,6 +234,9 @@ class IsomerTrainer(SFTTrainer):
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Collects the micro-batches of one step, and counts their sequences over all processes."""
         batches, num_items = super().get_batch_samples(*args, **kwargs)
+        if self._teacher is not None and batches:
+            batches = self._teach(batches, self._teacher)
+            num_items = self._get_num_items_in_batch(batches, self.args.device)
         count = sum(len(batch["domain_ids"]) for batch in batches)
         if num_processes() > 1:
             device = self.accelerator.device
@@ -220,6 +246,24 @@ class IsomerTrainer(SFTTrainer):
         else:
             self._window_sequences = float(count)
         return batches, num_items
+
+    def _teach(self, batches: list[dict[str, Any]], teacher: BatchTeacher) -> list[dict[str, Any]]:
+        """Has the student write the step's completions where it is due, and the teacher score what has no scores."""
+        args, step = cast(IsomerConfig, self.args), self.state.global_step
+        started, tokens = time.monotonic(), 0
+        if is_on_policy(args, step):
+            student = self.accelerator.unwrap_model(self.model)
+            batches = [own_completions(student, self.processing_class, batch, args, step) for batch in batches]
+            tokens = sum(int(label_counts(batch["labels"]).sum()) for batch in batches)
+        if args.on_policy_fraction:
+            self._metrics["train"]["on_policy/tokens"].append(tokens)
+            self._metrics["train"]["on_policy/seconds"].append(time.monotonic() - started)
+        return [batch if "teacher_ids" in batch else teacher.score(batch) for batch in batches]
+
+    def _log_divergence(self, sums: torch.Tensor) -> None:
+        total, count = self.accelerator.reduce(sums, "sum").tolist()
+        if count:
+            self._metrics["train"]["divergence"].append(total / count)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Runs forward and backward inside the aligner's record, and aligns on the window's last micro-batch."""
@@ -232,11 +276,12 @@ class IsomerTrainer(SFTTrainer):
             loss = self._keep_for_replay(model, inputs)
         elif engine is None or engine.splits_batches:
             inputs = inputs | self.aligner.augment({name: inputs[name] for name in _MODEL_COLUMNS})
-            with self.aligner.record(inputs["domain_ids"], _label_tokens(inputs), normalizer):
+            tokens = inputs.get("attention_mask")
+            with self.aligner.record(inputs["domain_ids"], label_counts(inputs["labels"]), normalizer, tokens):
                 loss = super().training_step(model, inputs, num_items_in_batch)
         else:
             # Every sub-batch's loss is its sum over the window's tokens, so the parts add up to the whole.
-            label_tokens = _label_tokens(inputs)
+            label_tokens = label_counts(inputs["labels"])
             total = normalizer if normalizer is not None else float(label_tokens.sum())
             whole = num_items_in_batch if num_items_in_batch is not None else torch.tensor(total)
             parts = []
@@ -253,7 +298,7 @@ class IsomerTrainer(SFTTrainer):
     def _keep_for_replay(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Keeps the window's micro-batches; on the last one, lets the method run through them as it wants."""
         inputs = self._prepare_inputs(inputs)
-        label_tokens = _label_tokens(inputs)
+        label_tokens = label_counts(inputs["labels"])
         with self.aligner.record(inputs["domain_ids"], label_tokens):
             pass
         self._replayed.append((inputs, label_tokens))
@@ -359,13 +404,8 @@ class IsomerTrainer(SFTTrainer):
 
 
 _MODEL_COLUMNS = ("input_ids", "attention_mask", "labels")
-_SET_COLUMNS = ("domain_ids", "set_ids", "answer_positions")
+_SET_COLUMNS = ("domain_ids", "set_ids", "answer_positions", "on_policy", *TEACHER_COLUMNS)
 """What the collator adds for the methods, and the model never sees."""
-
-
-def _label_tokens(inputs: dict[str, Any]) -> torch.Tensor:
-    """Counts each sequence's label tokens: (batch,)."""
-    return torch.as_tensor(inputs["labels"][:, 1:].ne(-100).sum(1))
 
 
 def _rows(batch: dict[str, Any], rows: torch.Tensor) -> dict[str, Any]:
