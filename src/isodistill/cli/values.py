@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from isodistill.errors import IsodistillError
+
+if TYPE_CHECKING:
+    from isodistill.teachers.meter import Prices
 
 
 def comma_list(text: str) -> tuple[str, ...]:
@@ -63,3 +67,50 @@ def family_options(pairs: list[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise IsodistillError(f"--option {pair!r} cannot be read: write name=value, for example negation=false")
     return options
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """Reads further fields of a server's requests.
+
+    Args:
+        text: A JSON object, or ``None`` for none.
+
+    Returns:
+        The fields.
+
+    Raises:
+        IsodistillError: If it is no object, or holds a field that is set elsewhere.
+    """
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or {"model", "messages", "temperature", "seed", "stream", "n"} & set(value):
+        raise IsodistillError(
+            f"--extra-body {text!r} must be a JSON object without model, messages, temperature, seed, stream and n, for"
+            ' example {"min_p": 0.1}'
+        )
+    return value
+
+
+def prices_of(text: str | None) -> Prices | None:
+    """Reads a price of a million tokens.
+
+    Args:
+        text: ``READ,WRITTEN``, or ``None`` for none.
+
+    Returns:
+        The prices.
+
+    Raises:
+        IsodistillError: If it is not two numbers.
+    """
+    from isodistill.teachers.meter import Prices
+
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split(","))
+    except ValueError:
+        raise IsodistillError(f"--price {text!r} is not two numbers: write READ,WRITTEN, such as 0.15,0.60") from None
+    return Prices(read, written)

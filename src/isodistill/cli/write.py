@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from isodistill.cli.distill import _json_object, _prices
+from isodistill.cli.values import json_object, prices_of
 from isodistill.errors import IsodistillError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def write(
                 f"{option} symbolic tells proofs and writes no problems: give hf:PATH or openai:MODEL"
             )
     check_target(out, overwrite)
-    prices, meter = _prices(price), Meter(max_requests, max_tokens_total)
+    prices, meter = prices_of(price), Meter(max_requests, max_tokens_total)
     options = WritingOptions(
         domains=comma_list(domains),
         sampling=make_sampling(retries=retries, temperature=temperature, temperature_step=temperature_step, seed=seed),
@@ -94,7 +94,7 @@ def write(
         "base_url": base_url,
         "key_variable": key_env,
         "send_seed": send_seed,
-        "extra": _json_object(extra_body),
+        "extra": json_object(extra_body),
         "limits": ServerLimits(concurrency, timeout, max_tries),
     }
     settings: dict[str, dict[str, Any]] = {

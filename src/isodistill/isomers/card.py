@@ -200,8 +200,8 @@ def _imported_body(info: CardInfo, counts: Mapping[str, int]) -> str:
     return f"""\
 {told}
 {notes}
-Domains: {", ".join(info.domains)}. Licence of the source: {info.license or "unknown"}. Nothing in this data is proved
-or read back.
+Domains: {", ".join(info.domains)}. Licence of the source: {info.license or "unknown"}. No proof stands in the rows, so
+nothing here is replayed or read back.
 
 Completions were written by: {info.teacher or "the source, where there are any"}.
 
