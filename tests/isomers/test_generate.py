@@ -252,3 +252,25 @@ def test_progress_is_reported(tmp_path: Path) -> None:
         *(("test", done, 2) for done in (1, 2)),
         *(("deeper", done, 2) for done in (1, 2)),
     ]
+
+
+def test_fewer_phrases_are_seen_more_often_and_nothing_else_changes(tmp_path: Path) -> None:
+    _, all_of_them = made(tmp_path / "all", **SMALL, shortcut={"rate": 0.9}, seed=5)
+    _, one = made(tmp_path / "one", **SMALL, shortcut={"rate": 0.9, "phrases": 1}, seed=5)
+
+    def cues(splits: dict[str, list[IsomerSet]]) -> list[tuple[str, str]]:
+        return [
+            (member.domain, member.load_formal("").cue.text)
+            for isomer_set in splits["train"]
+            for member in isomer_set.members
+        ]
+
+    assert len({text for domain, text in cues(all_of_them) if domain == "law"}) > 3
+    assert len({text for domain, text in cues(one) if domain == "law"}) <= 3  # a sentence for each answer
+    for ours, theirs in zip(one["train"], all_of_them["train"], strict=True):
+        assert ours.set_id == theirs.set_id
+        for mine, its in zip(ours.members, theirs.members, strict=True):
+            assert mine.cue == its.cue
+            assert mine.prompt.replace(mine.load_formal("").cue.text, "") == its.prompt.replace(
+                its.load_formal("").cue.text, ""
+            )

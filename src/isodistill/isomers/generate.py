@@ -345,7 +345,8 @@ def _version(
             rng = Random(f"{problem.place}/{domain}/cue/{mode}")
             cue_class = config.shortcut.draw_class(rng, true_class, len(family.classes), domain, mode)
             # The same phrase in every split, so that only its key word differs.
-            phrase = Random(f"{problem.place}/{domain}/phrase").randrange(len(pack.cues[0]))
+            phrases = len(pack.cues[0]) if config.shortcut.phrases is None else config.shortcut.phrases
+            phrase = Random(f"{problem.place}/{domain}/phrase").randrange(min(len(pack.cues[0]), phrases))
             cue = Cue(cue_text(pack, cue_class, phrase), config.shortcut.position)
             points_at = family.classes[cue_class]
         formal = Formal(problem.wordings[domain], cue)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.packs import Pack
@@ -25,12 +25,15 @@ class Shortcut(BaseModel):
     Args:
         rate: The probability of agreement, for all domains or by domain. Chance is one over the number of classes.
         position: Whether the cue stands before the first or after the last premise.
+        phrases: How many of a pack's sentences for a class are used, or ``None`` for all. The fewer, the more often
+            each is seen, and the easier the shortcut is to take.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rate: float | dict[str, float]
     position: CuePosition = "start"
+    phrases: int | None = Field(default=None, ge=1)
 
     @field_validator("rate")
     @classmethod
