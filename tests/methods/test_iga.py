@@ -109,6 +109,9 @@ def test_diagnostics_equal_what_they_are_defined_as():
     assert found.projection_residual == pytest.approx((values[4:].norm() / values.norm()).item(), rel=1e-3)
     share = variance.sum() / (variance.sum() + mean.square().sum())
     assert found.conflict == {layer.name: pytest.approx(share.item(), rel=1e-4)}
+    counted = torch.histc(mask.float().flatten(), 10, 0.0, 1.0)
+    assert sum(found.mask_histogram) == mask.numel()
+    assert (torch.tensor(found.mask_histogram) - counted).abs().sum() <= 2  # an entry at an edge may round either way
     assert method.diagnostics().conflict == {}, "reading forgets"
 
 

@@ -128,6 +128,8 @@ class Diagnostics:
         kept_energy: ||aligned gradient||² / ||mean gradient||²; ``None`` for a method without a mask.
         projection_residual: ||Gt - Gr|| / ||Gt||, the share that the rank truncation lost; ``None`` without one.
         conflict: For each adapted layer, the variance's share of its gradient energy, in [0, 1].
+        mask_histogram: How many of the sampled entries of the mask lie in each of ten equal parts of [0, 1]; empty for
+            a method without a mask.
         values: Further numbers by name: penalties, coefficients, domain losses.
     """
 
@@ -135,6 +137,7 @@ class Diagnostics:
     kept_energy: float | None = None
     projection_residual: float | None = None
     conflict: dict[str, float] = field(default_factory=dict)
+    mask_histogram: list[int] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
 
 

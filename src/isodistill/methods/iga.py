@@ -25,6 +25,9 @@ from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, R
 MaskSpace = Literal["weight", "factor", "factored", "tangent"]
 MaskStage = Literal["gradient", "update"]
 
+_SAMPLE = 1024
+"""Entries of each mask that its histogram counts."""
+
 
 class IGA(Method):
     """The continuous gradient conflict mask with projection onto the LoRA manifold.
@@ -174,7 +177,7 @@ class IGA(Method):
         mask = conflict_mask(averages.mean, averages.variance, self.tau, self.conflict_normalization, out)
         # The buffer of the averaged mean is free again once the mask stands.
         masked = torch.mul(mask, mean, out=None if take is None else take("average mean", tuple(mean.shape), mean))
-        self._meter.add_mask(layer_name, moments, mask.sum(), mask.numel(), masked)
+        self._meter.add_mask(layer_name, moments, mask.sum(), mask.numel(), masked, mask)
         return mask, masked
 
     def _mask_marginals(self, name: str, moments: DomainMoments) -> torch.Tensor:
@@ -190,8 +193,9 @@ class IGA(Method):
         shape = tuple(moments.mean.shape)
         out = self._workspace.take("mask", shape, moments.mean)
         masked = torch.mul(moments.mean, rows.unsqueeze(1), out=out).mul_(columns)
-        # The sum of an outer product is the product of the sums.
-        self._meter.add_mask(name, moments, rows.sum() * columns.sum(), masked.numel(), masked)
+        # The sum of an outer product is the product of the sums; a few of its entries stand for all in the histogram.
+        sample = torch.outer(rows[:: max(1, len(rows) // 32)], columns[:: max(1, len(columns) // 32)])
+        self._meter.add_mask(name, moments, rows.sum() * columns.sum(), masked.numel(), masked, sample)
         return masked
 
     def diagnostics(self) -> Diagnostics:
@@ -224,13 +228,22 @@ class _Meter:
         self.layers: list[str] = []
         self.entries = 0
         self.masks: list[torch.Tensor] = []
+        self.samples: list[torch.Tensor] = []
         self.projections: list[torch.Tensor] = []
 
     def add_mask(
-        self, layer: str, moments: DomainMoments, mask_sum: torch.Tensor, entries: int, masked: torch.Tensor
+        self,
+        layer: str,
+        moments: DomainMoments,
+        mask_sum: torch.Tensor,
+        entries: int,
+        masked: torch.Tensor,
+        sample: torch.Tensor,
     ) -> None:
         self.layers.append(layer)
         self.entries += entries
+        # Copied, because the mask's buffer is used again; about a thousand entries of a tensor will do.
+        self.samples.append(sample.flatten()[:: max(1, sample.numel() // _SAMPLE)].clone())
         self.masks.append(
             torch.stack((mask_sum, _energy(moments.mean), _energy(masked), moments.variance.sum())).double()
         )
@@ -258,6 +271,7 @@ class _Meter:
             kept_energy=masked_energy / mean_energy if mean_energy > 0 else 1.0,
             projection_residual=residual,
             conflict={layer: sum(each) / len(each) for layer, each in shares.items()},
+            mask_histogram=[int(count) for count in torch.histc(torch.cat(self.samples), 10, 0.0, 1.0).tolist()],
         )
 
 

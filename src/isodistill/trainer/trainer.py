@@ -341,7 +341,9 @@ class IsomerTrainer(SFTTrainer):
         for layer, share in diagnostics.conflict.items():
             metrics[f"conflict/{layer}"].append(share)
         if self.is_world_process_zero() and self._has_state():
-            line = {"step": self.state.global_step + 1} | values | {"conflict": diagnostics.conflict}
+            line: dict[str, Any] = {"step": self.state.global_step + 1} | values | {"conflict": diagnostics.conflict}
+            if diagnostics.mask_histogram:
+                line["mask_histogram"] = diagnostics.mask_histogram
             path = Path(str(self.args.output_dir)) / DIAGNOSTICS_FILE
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as handle:
