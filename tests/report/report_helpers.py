@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from isodistill.evaluation.evaluate import measure_split
 from isodistill.evaluation.items import EvalItem
 from isodistill.evaluation.results import Evaluation, EvaluationConfig, ItemRecord
 from isodistill.evaluation.scoring import AnswerScore
+from isodistill.report.panel import Panel
 from isodistill.report.runs import RunSummary
 
 CHOICES = ("True", "False", "Unknown")
@@ -23,6 +25,15 @@ SPLITS = {"iid": TRAINED, "cue_absent": TRAINED, "cue_reversed": TRAINED, "unsee
 def make_evaluation(
     seed: int, accuracy: dict[str, float], n_sets: int = 30, splits: dict[str, tuple[str, ...]] = SPLITS
 ) -> Evaluation:
+    made = _make_evaluation(seed, tuple(accuracy.items()), n_sets, tuple(splits.items()))
+    return made.model_copy(deep=True)
+
+
+@cache
+def _make_evaluation(
+    seed: int, rates: tuple[tuple[str, float], ...], n_sets: int, parts: tuple[tuple[str, tuple[str, ...]], ...]
+) -> Evaluation:
+    accuracy, splits = dict(rates), dict(parts)
     config = EvaluationConfig(bootstrap_samples=200)
     results, everything = {}, []
     for split, domains in splits.items():
@@ -123,3 +134,22 @@ def make_run(
         seconds=100.0,
         tokens=41_000,
     )
+
+
+def make_panel(seeds: int = 3, n_sets: int = 12, **changes: Any) -> Panel:
+    """Three groups with the same training seeds, of which the second is better and recorded its diagnostics."""
+    groups = {
+        method: [
+            make_run(
+                f"{method}, seed {seed}",
+                method,
+                seed=100 * place + seed,
+                shift=0.4 if method == "iga" else 0.0,
+                diagnostics=method == "iga",
+                n_sets=n_sets,
+            )
+            for seed in range(seeds)
+        ]
+        for place, method in enumerate(("erm", "iga", "vrex"))
+    }
+    return Panel("", groups, "erm", {label: list(range(seeds)) for label in groups}, samples=300, **changes)

@@ -6,13 +6,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from report_helpers import make_run
+from report_helpers import make_panel, make_run
 
 from isodistill.errors import IsodistillError
 from isodistill.report import build_report
 from isodistill.report.example import pick_example
 from isodistill.report.page import render_report
+from isodistill.report.panel import Panel, panel_of_runs
 from isodistill.report.runs import RunSummary
+from isodistill.report.verdict import interval
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -62,13 +64,14 @@ def runs() -> list[RunSummary]:
 
 @pytest.fixture(scope="module")
 def html(runs: list[RunSummary]) -> str:
-    return render_report(runs, "A title", "isodistill demo --seed 0", "erm")
+    return render_report([panel_of_runs(runs)], "A title", "isodistill demo --seed 0", '{"name": "a study"}')
 
 
 def test_the_page_loads_nothing_and_runs_nothing(html: str) -> None:
     page = Page(html)
-    assert "http://" not in html
-    assert "https://" not in html
+    visible = re.sub(r"base64,[^\"]*", "", html)
+    assert "http://" not in visible
+    assert "https://" not in visible
     assert "@import" not in html
     names = {tag for tag, _ in page.elements}
     assert not names & {"script", "iframe", "link", "object", "embed", "form", "base", "img"}
@@ -77,8 +80,9 @@ def test_the_page_loads_nothing_and_runs_nothing(html: str) -> None:
             assert not name.startswith("on"), (tag, name)
             if name in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
                 assert value is not None
-                assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value)
-    assert len(page.named("image")) == 2  # the heat map and its colour bar are pictures inside the page
+                saved = ("data:text/csv;base64,", "data:image/svg+xml;base64,") if "download" in attributes else ()
+                assert value.startswith(("#", "data:image/png;base64,", *saved)), (tag, name, value)
+    assert len(page.named("image")) == 3  # two heat maps and their colour bar are pictures inside the page
     policy = next(a["content"] for a in page.named("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert re.findall(r"url\((?!#)", html) == []
@@ -99,10 +103,15 @@ def test_it_can_be_read_without_seeing_it(html: str) -> None:
     assert len(page.named("h1")) == 1
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     assert all(after - before <= 1 for before, after in pairwise(levels))
-    assert len(page.named("caption")) == len(page.named("table")) == 6
+    assert len(page.named("caption")) == len(page.named("table")) > 20
     assert all(a.get("scope") in ("row", "col") for a in page.named("th"))
     pictures = [a for _, a in page.elements if a.get("role") == "img"]
-    assert len(pictures) == len(page.named("svg")) == 5
+    assert len(pictures) == len(page.named("svg")) == 7
+    assert len(page.named("details")) == len(page.named("summary"))
+    assert page.named("a")[0] == {"class": "skip", "href": "#content"}
+    saved = [a for a in page.named("a") if "download" in a]
+    assert len(saved) >= 7
+    assert all(a["aria-label"] for a in saved)
     assert all(len(a["aria-label"] or "") > 40 for a in pictures)
     assert all(a["aria-hidden"] == "true" for a in page.named("svg"))
 
@@ -111,31 +120,37 @@ def test_the_parts_come_in_order(html: str) -> None:
     page = Page(html)
     order = [
         "A title",
-        "out of distribution:",
+        "out of distribution",
         "What to keep in mind",
+        "Differences out of distribution",
         "Accuracy by split",
+        "In distribution and outside",
         "Consistency within isomer sets",
+        "All measures",
         "Conflict and mask",
         "Learning curves",
         "One isomer set side by side",
         "Settings",
         "How to rerun",
         "isodistill demo --seed 0",
+        "The full configuration",
     ]
-    text = re.sub(r"^.*?(?=A title)", "", page.text)
+    text = page.text[page.text.index("Skip to the content") :]
     # The list of contents names some of them too: look behind it.
     body = text[text.index("What to keep in mind") :]
     positions = [body.index(part) for part in order[2:]]
     assert positions == sorted(positions)
-    assert text.index("out of distribution:") < text.index("What to keep in mind")
+    assert text.index("out of distribution") < text.index("What to keep in mind")
 
 
 def test_the_tables_hold_the_numbers(html: str, runs: list[RunSummary]) -> None:
+    measure = panel_of_runs(runs).measure("ood_accuracy")
+    assert measure is not None
+    assert all(interval(group) in html for group in measure.groups.values())
     text = Page(html).text
     for run in runs:
         for result in run.evaluation.splits.values():
-            estimate = result.accuracy
-            assert f"{100 * estimate.value:.1f}% [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]" in text
+            assert f"{100 * result.accuracy.value:.1f}% [" in text
     assert "lora.alpha 16 16 16" in text
     assert "training tokens 41,000 41,000 41,000" in text
     assert "seed ≠ 1 2 3" in text
@@ -156,10 +171,11 @@ def test_hostile_text_stays_text(runs: list[RunSummary]) -> None:
             item.prompt = "<svg onload=alert(2)>" + item.prompt
             if not item.correct:
                 item.extracted = '"><script>2</script>'
-    text = render_report(hostile, "<title>&", "echo '<script>' && rm -rf \"$HOME\"", "erm")
+    command = "echo '<script>' && rm -rf \"$HOME\""
+    text = render_report([panel_of_runs(hostile)], "<title>&", command, "<script>3</script>")
     page = Page(text)
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "img", "b", "i"})
-    assert len(page.named("svg")) == 5
+    assert len(page.named("svg")) == 7
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert "<script>alert('x')</script>" in page.text  # as text
     assert "{{ 7*7 }}" in page.text
@@ -188,14 +204,53 @@ def test_a_long_run_makes_no_large_page() -> None:
     long = make_run("iga", "iga", diagnostics=True)
     long.diagnostics = [{**long.diagnostics[step % 60], "step": step} for step in range(20_000)]
     long.log_history = [{"step": step, "loss": 1.0 + step % 7} for step in range(20_000)]
-    assert len(render_report([make_run("erm"), long], "T", "", "erm")) < 3_000_000
+    assert len(render_report([panel_of_runs([make_run("erm"), long])], "T")) < 3_000_000
+
+
+def test_several_panels_stand_under_their_titles() -> None:
+    grown = {
+        data: [
+            run.model_copy(update={"domains": [str(n) for n in range(k)]}, deep=True)
+            for run in (make_run("erm", n_sets=12), make_run("iga", "iga", seed=1, n_sets=12))
+        ]
+        for data, k in (("two", 2), ("four", 4))
+    }
+    panels = [
+        Panel(f"data: {data}", {run.name: [run] for run in runs}, "erm", sweep="as given, lab", samples=300)
+        for data, runs in grown.items()
+    ]
+    html = render_report(panels, "T")
+    page = Page(html)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {"p1-top", "p2-top", "scaling"} <= set(ids)
+    assert "With 95% intervals. More domains bring more text too" in page.text
+
+
+def test_only_what_is_significant_over_seeds_is_bold() -> None:
+    panel = make_panel()
+    page = render_report([panel], "T")
+    rows = re.findall(r'<tr class="significant">\s*<th scope="row">(\w+)', page)
+    assert "iga" in rows
+    assert "erm" not in rows
+    single = Panel("", {label: runs[:1] for label, runs in panel.groups.items()}, "erm", samples=300)
+    assert 'class="significant"' not in render_report([single], "T")
+
+
+def test_data_that_do_not_fit_are_left_to_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = panel_of_runs([make_run("erm"), make_run("iga", "iga", seed=1)])
+    assert "data:text/csv" in render_report([panel], "T")
+    monkeypatch.setattr("isodistill.report.page.MOST_BYTES", 1000)
+    assert "data:text/csv" not in render_report([panel], "T")
 
 
 def test_one_run_with_little_to_show() -> None:
     run = make_run("iga", "iga")
     run.log_history = [{"step": 1, "loss": float("nan")}, {"step": 2, "grad_norm": float("inf")}]
     run.diagnostics = [{"step": 1, "mean_mask": None, "conflict": {"lm_head": 1.0, "layers.0.q_proj": float("nan")}}]
-    page = Page(render_report([run], "T", "", "erm"))
+    page = Page(render_report([panel_of_runs([run])], "T"))
     assert "Nothing is compared: there is no baseline run called 'erm'" in page.text
     assert "No run recorded gradient conflict or a mask." in page.text
     assert "No run logged a loss." in page.text

@@ -3,22 +3,30 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
-from report_helpers import make_run
+from report_helpers import make_panel, make_run
 from rich.console import Console
 
 from isodistill.errors import IsodistillError
-from isodistill.evaluation.compare import ood_accuracy
-from isodistill.report import RunSummary, summary_table
+from isodistill.report import Panel, RunSummary, judge, panel_of_runs, summary_table
 from isodistill.report.runs import flatten, number
-from isodistill.report.tables import accuracy_table, consistency_table, domain_table, settings_table
-from isodistill.report.verdict import interval
+from isodistill.report.tables import (
+    accuracy_table,
+    difference_table,
+    domain_table,
+    measure_table,
+    measures_table,
+    settings_table,
+)
+from isodistill.report.verdict import interval, percent
 
 
 def test_the_accuracy_table_ends_with_the_ood_mean() -> None:
     runs = [make_run("erm"), make_run("iga", "iga", seed=1)]
     del runs[1].evaluation.splits["deeper"]
-    table = accuracy_table(runs)
+    runs[1].evaluation.items = [item for item in runs[1].evaluation.items if item.split != "deeper"]
+    table = accuracy_table(panel_of_runs(runs))
     assert table.header == ["Split", "erm", "iga", "Best constant answer", "Sets"]
     assert [row[0] for row in table.rows] == [
         "iid",
@@ -29,20 +37,56 @@ def test_the_accuracy_table_ends_with_the_ood_mean() -> None:
         "mean out of distribution",
     ]
     assert table.rows[4][2] == "–"
-    assert table.rows[-1][1] == interval(ood_accuracy(runs[0].evaluation).estimate)
+    assert table.rows[4][1] == interval(runs[0].evaluation.splits["deeper"].accuracy)
+    # The mean is taken over what both answered.
+    shared = ["cue_absent", "cue_reversed", "unseen_domain"]
+    mean = np.mean([runs[0].evaluation.splits[split].accuracy.value for split in shared])
+    assert table.rows[-1][1].startswith(percent(float(mean)))
     assert all(len(row) == len(table.header) for row in table.rows)
 
 
+def test_many_groups_stand_in_rows() -> None:
+    runs = [make_run(f"m{number}", f"m{number}", seed=number, n_sets=12) for number in range(5)]
+    table = accuracy_table(panel_of_runs(runs, "m0"))
+    assert table.header == [
+        "Group",
+        "iid",
+        "cue_absent",
+        "cue_reversed",
+        "unseen_domain",
+        "deeper",
+        "mean out of distribution",
+    ]
+    assert [row[0] for row in table.rows] == ["m0", "m1", "m2", "m3", "m4", "Best constant answer", "Sets"]
+
+
 def test_the_other_tables_have_a_cell_for_every_head() -> None:
-    runs = [make_run("erm"), make_run("iga", "iga", seed=1)]
-    settings, differing = settings_table(runs)
-    for table in (consistency_table(runs), domain_table(runs), settings):
+    panel = make_panel(seeds=2)
+    settings = settings_table(panel)
+    measures = [measure_table(measure) for measure in panel.effects]
+    verdict = judge(panel)
+    for table in (measures_table(panel), domain_table(panel), settings, difference_table(verdict), *measures):
+        assert table.rows
         assert all(len(row) == len(table.header) for row in table.rows)
-    assert len(consistency_table(runs).rows) == 10
-    by_key = {row[0]: (row[1:], differs) for row, differs in zip(settings.rows, differing, strict=True)}
-    assert by_key["lora.r"] == (["8", "8"], False)
-    assert by_key["seed"] == (["0", "1"], True)
-    assert by_key["evaluation.max_new_tokens"] == (["256", "256"], False)
+    by_key = {row[0]: (row[1:], place in settings.marked) for place, row in enumerate(settings.rows)}
+    assert by_key["lora.r"] == (["8"] * 3, False)
+    assert by_key["seed"] == (["0, 1", "100, 101", "200, 201"], True)
+    assert by_key["evaluation.max_new_tokens"] == (["256"] * 3, False)
+
+
+def test_a_measure_marks_what_is_significant_over_seeds_alone() -> None:
+    panel = make_panel()
+    measure = panel.measure("ood_accuracy")
+    assert measure is not None
+    table = measure_table(measure)
+    assert table.marked == {
+        place
+        for place, label in enumerate(measure.groups)
+        if label in measure.effects and measure.effects[label].significant
+    }
+    assert table.rows[0][4] == "baseline"
+    single = Panel("", {label: runs[:1] for label, runs in panel.groups.items()}, "erm", samples=300)
+    assert not any(measure_table(each).marked for each in single.effects)
 
 
 def test_the_terminal_table_shows_the_same_and_follows_no_markup() -> None:
@@ -51,7 +95,7 @@ def test_the_terminal_table_shows_the_same_and_follows_no_markup() -> None:
     console.print(summary_table(runs))
     text = console.export_text()
     assert "[red]iga[/red]" in text
-    for row in accuracy_table(runs).rows:
+    for row in accuracy_table(panel_of_runs(runs)).rows:
         for cell in row:
             assert cell in text
     with pytest.raises(IsodistillError, match="at least one run"):

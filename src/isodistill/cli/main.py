@@ -10,10 +10,14 @@ import typer
 
 from isodistill.cli import bench, importing, logic, packs, traces
 from isodistill.cli.audit import audit
+from isodistill.cli.benchmarks import benchmarks
+from isodistill.cli.compare import compare
 from isodistill.cli.distill import distill
 from isodistill.cli.methods import methods
+from isodistill.cli.report import report
 from isodistill.cli.show import show
 from isodistill.cli.toy import toy
+from isodistill.cli.write import write
 from isodistill.errors import IsodistillError
 
 app = typer.Typer(
@@ -30,10 +34,14 @@ app.add_typer(importing.app, name="import")
 app.add_typer(packs.app, name="packs")
 app.add_typer(traces.app, name="traces")
 app.command()(audit)
+app.command()(benchmarks)
+app.command()(compare)
 app.command()(distill)
 app.command()(methods)
+app.command()(report)
 app.command()(show)
 app.command()(toy)
+app.command()(write)
 
 # Options that belong to the trainer's own parser are handed through untouched, --help included.
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -67,6 +75,9 @@ def generate(
     cue_rate: Annotated[
         float | None, typer.Option(help="Plant a shortcut that agrees with the answer at this rate, in [0, 1].")
     ] = None,
+    cue_phrases: Annotated[
+        int | None, typer.Option(min=1, help="Sentences of a domain that serve as the shortcut. Default: all it has.")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(help="A family option, name=value; repeatable.")] = None,
     max_sets_per_skeleton: Annotated[int, typer.Option(help="Sets that may share a skeleton.")] = 1,
     split_by: Annotated[
@@ -91,7 +102,7 @@ def generate(
         "test_sets": test_sets,
         "depth": span(depth, "--depth"),
         "deeper": None if deeper is None else span(deeper, "--deeper"),
-        "shortcut": None if cue_rate is None else {"rate": cue_rate},
+        "shortcut": None if cue_rate is None else {"rate": cue_rate, "phrases": cue_phrases},
         "max_sets_per_skeleton": max_sets_per_skeleton,
         "split_by": split_by,
         "audit": audit,
@@ -120,7 +131,11 @@ def train(context: typer.Context) -> None:
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A data set with test splits.")],
+    data: Annotated[Path | None, typer.Option(help="A data set with test splits.")] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME or NAME:PATH, hub id or task; see `isodistill benchmarks`. Repeatable."),
+    ] = None,
     student: Annotated[
         str | None, typer.Option(help="Built-in name, folder, .gguf file or hub id. Default: the adapter's own.")
     ] = None,
@@ -128,6 +143,9 @@ def evaluate(
     split: Annotated[
         list[str] | None, typer.Option(help="A split to evaluate; repeatable. Default: all tests.")
     ] = None,
+    by: Annotated[str, typer.Option(help="Let it write ('generation'), compare choices ('likelihood'), or 'both'.")] = (
+        "both"
+    ),
     limit_sets: Annotated[int | None, typer.Option(help="At most this many sets of each split.")] = None,
     batch_size: Annotated[int, typer.Option(help="Sequences in a batch.")] = 32,
     max_new_tokens: Annotated[int, typer.Option(help="The most tokens of a completion.")] = 256,
@@ -137,9 +155,12 @@ def evaluate(
     system_prompt: Annotated[str | None, typer.Option(help="System message. Default: the one of training.")] = None,
     bootstrap_samples: Annotated[int, typer.Option(help="Resamples behind each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    lm_eval_include: Annotated[
+        Path | None, typer.Option(help="Folder with further tasks (YAML) for --benchmark lm-eval:TASK.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file. Default: evaluation.json beside the adapter.")] = None,
 ) -> None:
-    """Measures accuracy and logical consistency on the test splits, with 95% intervals."""
+    """Measures accuracy and logical consistency on test splits and benchmarks, with 95% intervals."""
     from isodistill.cli.evaluate import evaluate_adapter
 
     evaluate_adapter(
@@ -149,6 +170,7 @@ def evaluate(
         out,
         {
             "splits": split or None,
+            "by": by,
             "limit_sets": limit_sets,
             "batch_size": batch_size,
             "max_new_tokens": max_new_tokens,
@@ -157,25 +179,9 @@ def evaluate(
             "bootstrap_samples": bootstrap_samples,
             "seed": seed,
         },
+        benchmark or [],
+        lm_eval_include,
     )
-
-
-@app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of trained and evaluated runs.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    baseline: Annotated[str, typer.Option(help="Name or method of the run to compare with.")] = "erm",
-) -> None:
-    """Builds one self-contained page that compares runs."""
-    from isodistill.cli.progress import console
-    from isodistill.report import build_report, summary_table
-    from isodistill.report.folder import summarise_run
-
-    summaries = [summarise_run(run) for run in runs]
-    command = "isodistill report " + " ".join(str(run) for run in runs) + f" --out {out}"
-    build_report(summaries, out, rerun_command=command, baseline=baseline)
-    console().print(summary_table(summaries))
-    console().print(f"report: {out}")
 
 
 @app.command()

@@ -33,6 +33,7 @@ def summarise_run(folder: Path, name: str | None = None) -> RunSummary:
         method=record.method,
         settings=record.settings,
         evaluation=evaluation,
+        domains=record.domains,
         log_history=record.log_history,
         diagnostics=read_diagnostics(folder),
         seconds=record.seconds,

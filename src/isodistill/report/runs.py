@@ -23,10 +23,12 @@ class RunSummary(BaseModel):
         method: The training method, for example ``"erm"`` or ``"iga"``.
         settings: Every setting of the run; nested mappings are flattened for the table.
         evaluation: How the trained student did.
+        domains: The training domains, where they are known.
         log_history: Rows of the transformers Trainer's log: step, loss, learning_rate, eval_loss, ...
         diagnostics: One row per optimizer step, where the method records them: ``step``, ``mean_mask``,
             ``kept_energy``, ``projection_residual`` (or ``None``), ``conflict`` (module name to the
-            variance's share of its gradient energy).
+            variance's share of its gradient energy), ``mask_histogram`` (how many entries of the mask fall into each
+            of the equal parts of [0, 1]).
         seconds: Training time.
         tokens: Tokens trained on.
     """
@@ -37,6 +39,7 @@ class RunSummary(BaseModel):
     method: str = Field(min_length=1)
     settings: dict[str, Any]
     evaluation: Evaluation
+    domains: list[str] = []
     log_history: list[dict[str, Any]] = []
     diagnostics: list[dict[str, Any]] = []
     seconds: float

@@ -1,15 +1,21 @@
-"""The tables of the report, as plain text cells for the page and for the terminal."""
+"""The tables of the report, as plain text cells for the page, for Markdown and for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from isodistill.evaluation.compare import ood_accuracy
+from isodistill.evaluation.compare import is_ood_split
+from isodistill.evaluation.effects import MeasureEffects
 from isodistill.evaluation.results import SplitResult
-from isodistill.report.runs import RunSummary, all_splits, flatten
-from isodistill.report.verdict import interval, percent
-from isodistill.statistics.bootstrap import Estimate
+from isodistill.report.panel import Panel
+from isodistill.report.runs import RunSummary, flatten
+from isodistill.report.verdict import Verdict, change, interval, p_value, percent, points, quantity
+
+ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+"""Which direction of a measure is better."""
+
+_MOST_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,143 +25,205 @@ class Table:
     Attributes:
         header: The column heads.
         rows: The rows, each as long as the header; the first cell heads its row.
+        marked: The rows that are significant, or that differ; by place.
     """
 
     header: list[str]
     rows: list[list[str]]
+    marked: set[int] = field(default_factory=set)
 
 
-def accuracy_table(runs: Sequence[RunSummary]) -> Table:
-    """Accuracy of the written answers by split and run, with 95% intervals.
+def accuracy_table(panel: Panel) -> Table:
+    """Accuracy of the written answers by split and group, with 95% intervals.
 
     Args:
-        runs: The runs.
+        panel: The panel.
 
     Returns:
-        A row per split, then the mean over the out-of-distribution splits; a column per run.
+        A row per split, then the mean over the out-of-distribution splits that all groups share; a column per group.
+        With more than four groups rows and columns are exchanged.
     """
     rows = []
-    for split in all_splits(runs):
-        results = [run.evaluation.splits.get(split) for run in runs]
-        first = next(result for result in results if result is not None)
-        cells = [interval(result.accuracy if result else None) for result in results]
-        constant = "–" if first.constant_accuracy is None else percent(first.constant_accuracy)
-        rows.append([split, *cells, constant, str(max(result.n_sets for result in results if result))])
-    means = [ood_accuracy(run.evaluation) for run in runs]
-    if any(mean.estimate for mean in means):
-        cells = [interval(mean.estimate) for mean in means]
-        rows.append(["mean out of distribution", *cells, "–", str(max(mean.n_sets for mean in means))])
-    return Table(["Split", *(run.name for run in runs), "Best constant answer", "Sets"], rows)
+    for split in panel.splits:
+        known = [run.evaluation.splits[split] for run in panel.runs if split in run.evaluation.splits]
+        shared = panel.measure(f"accuracy:{split}")
+        cells = [
+            interval(shared.groups[label]) if shared else _alone(runs, split) for label, runs in panel.groups.items()
+        ]
+        constant = known[0].constant_accuracy
+        rows.append([split, *cells, "–" if constant is None else percent(constant), str(max(r.n_sets for r in known))])
+    mean = panel.measure("ood_accuracy")
+    if mean is not None:
+        sets = len({item.set_id for item in panel.runs[0].evaluation.items if is_ood_split(item.split)})
+        cells = [interval(mean.groups[label]) for label in panel.groups]
+        rows.append(["mean out of distribution", *cells, "–", str(sets)])
+    table = Table(["Split", *panel.groups, "Best constant answer", "Sets"], rows)
+    if len(panel.groups) <= _MOST_COLUMNS:
+        return table
+    turned = [list(cells) for cells in zip(table.header, *table.rows, strict=True)]
+    return Table(["Group", *turned[0][1:]], turned[1:])
 
 
-def measures_table(runs: Sequence[RunSummary]) -> Table:
+def difference_table(verdict: Verdict) -> Table:
+    """Every group against the baseline by accuracy out of distribution, in points.
+
+    Args:
+        verdict: The verdict.
+
+    Returns:
+        A row per group; those that are significant over training seeds are marked.
+    """
+    exact = any(row.mcnemar is not None for row in verdict.comparisons)
+    header = ["Group", "Difference", "95% interval", "p", "p, Holm", "Seeds", "Sets", "Reading", "Each seed alone"]
+    rows, marked = [], set()
+    for place, row in enumerate(verdict.comparisons):
+        effect = row.effect
+        if row.reading in ("better", "worse"):
+            marked.add(place)
+        by_seed = ", ".join(points(value) for value in row.by_seed) if len(row.by_seed) > 1 else "–"
+        if len(row.by_seed) > 5:
+            by_seed = f"{points(min(row.by_seed))} to {points(max(row.by_seed))}"
+        cells = [
+            row.label,
+            points(effect.effect.value),
+            f"{points(effect.effect.low)} to {points(effect.effect.high)}",
+            p_value(effect.p_value).removeprefix("p ").removeprefix("= "),
+            p_value(effect.p_holm).removeprefix("p ").removeprefix("= "),
+            str(effect.seeds),
+            str(effect.sets),
+            row.reading,
+            by_seed,
+        ]
+        if exact:
+            cells.append("–" if row.mcnemar is None else p_value(row.mcnemar).removeprefix("p ").removeprefix("= "))
+        rows.append(cells)
+    return Table([*header, "McNemar p"] if exact else header, rows, marked)
+
+
+def measure_table(measure: MeasureEffects) -> Table:
+    """One measure of every group, with its difference from the baseline.
+
+    Args:
+        measure: The measure.
+
+    Returns:
+        A row per group; significant differences are marked.
+    """
+    rows, marked = [], set()
+    for place, (label, group) in enumerate(measure.groups.items()):
+        effect = measure.effects.get(label)
+        span = "–"
+        if group.low is not None and group.high is not None:
+            span = f"{quantity(group.low, measure.unit)} to {quantity(group.high, measure.unit)}"
+        cells = [label, quantity(group.mean, measure.unit), span, str(len(group.by_seed))]
+        if effect is None:
+            cells += ["baseline" if label == measure.baseline else "–", "–", "–"]
+        else:
+            if effect.significant and effect.seeds > 1:
+                marked.add(place)
+            cells += [
+                change(effect.effect.value, measure.unit),
+                f"{change(effect.effect.low, measure.unit)} to {change(effect.effect.high, measure.unit)}",
+                p_value(effect.p_holm).removeprefix("p ").removeprefix("= "),
+            ]
+        rows.append(cells)
+    header = ["Group", "Mean", "95% interval", "Runs", "Difference", "95% interval of it", "p, Holm"]
+    return Table(header, rows, marked)
+
+
+def measures_table(panel: Panel) -> Table:
     """What stands beside accuracy: the weakest domain, other readings of it, and the pull of the cue.
 
     Args:
-        runs: The runs.
+        panel: The panel.
 
     Returns:
-        A row per split and run.
+        A row per split and group.
     """
-    header = ["Split", "Run", "Accuracy", "Worst domain", "By likelihood", "Balanced", "Answered", "Cue followed"]
-    return Table(header, [[split, name, *_measures(result)] for split, name, result in _results(runs)])
-
-
-def consistency_table(runs: Sequence[RunSummary]) -> Table:
-    """Consistency within isomer sets, beside accuracy.
-
-    Args:
-        runs: The runs.
-
-    Returns:
-        A row per split and run, with 95% intervals.
-    """
-    header = ["Split", "Run", "Accuracy", "Agreement", "JS (nats)", "LCS centred", "LCS raw"]
-    rows = [
-        [
-            split,
-            name,
-            percent(result.accuracy.value),
-            interval(result.agreement),
-            _small(result.js_divergence),
-            _small(result.lcs_centred),
-            _small(result.lcs_raw),
-        ]
-        for split, name, result in _results(runs)
-    ]
+    header = ["Split", "Group", "Accuracy", "Worst domain", "By likelihood", "Balanced", "Answered", "Cue followed"]
+    rows = []
+    for split in panel.splits:
+        for label, runs in panel.groups.items():
+            results = [run.evaluation.splits[split] for run in runs if split in run.evaluation.splits]
+            if results:
+                rows.append([split, label, *_measures(results)])
     return Table(header, rows)
 
 
-def _results(runs: Sequence[RunSummary]) -> list[tuple[str, str, SplitResult]]:
-    return [
-        (split, run.name, run.evaluation.splits[split])
-        for split in all_splits(runs)
-        for run in runs
-        if split in run.evaluation.splits
-    ]
-
-
-def _measures(result: SplitResult) -> list[str]:
-    def share(value: float | None) -> str:
-        return "–" if value is None else percent(value)
-
-    return [
-        percent(result.accuracy.value),
-        f"{percent(result.worst_domain.value)} ({result.worst_domain.name})",
-        share(result.likelihood_accuracy.value if result.likelihood_accuracy else None),
-        share(result.balanced_accuracy),
-        percent(result.answered),
-        share(result.cue_followed),
-    ]
-
-
-def _small(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
-def domain_table(runs: Sequence[RunSummary]) -> Table:
-    """Accuracy by split, domain and run.
+def domain_table(panel: Panel) -> Table:
+    """Accuracy by split, domain and group, means over the runs of a group.
 
     Args:
-        runs: The runs.
+        panel: The panel.
 
     Returns:
-        A row per split and domain; a column per run.
+        A row per split and domain; a column per group.
     """
     rows = []
-    for split in all_splits(runs):
-        results = [run.evaluation.splits.get(split) for run in runs]
-        domains = sorted({domain for result in results if result for domain in result.by_domain})
-        for domain in domains:
-            cells = ["–" if not r or domain not in r.by_domain else percent(r.by_domain[domain]) for r in results]
+    for split in panel.splits:
+        groups = [
+            [run.evaluation.splits[split] for run in runs if split in run.evaluation.splits]
+            for runs in panel.groups.values()
+        ]
+        for domain in sorted({domain for results in groups for result in results for domain in result.by_domain}):
+            cells = [_share([result.by_domain.get(domain) for result in results]) for results in groups]
             rows.append([f"{split}: {domain}", *cells])
-    return Table(["Split and domain", *(run.name for run in runs)], rows)
+    return Table(["Split and domain", *panel.groups], rows)
 
 
-def settings_table(runs: Sequence[RunSummary]) -> tuple[Table, list[bool]]:
-    """Every setting of every run, of its evaluation, and what it cost.
+def settings_table(panel: Panel) -> Table:
+    """Every setting of every group, of its evaluation, and what it cost.
 
     Args:
-        runs: The runs.
+        panel: The panel.
 
     Returns:
-        The table, with a column per run, and for each row whether the runs differ in it.
+        A column per group; where the runs of a group differ, their values in their order. The rows in which the groups
+        differ are marked.
     """
-    columns = [
-        {
-            "method": run.method,
-            **flatten(run.settings),
-            **flatten(run.evaluation.config.model_dump(), "evaluation."),
-            "student": run.evaluation.student,
-            "adapter": run.evaluation.adapter or "none",
-            "data": run.evaluation.data,
-            **flatten(run.evaluation.versions, "version."),
-            "training tokens": f"{run.tokens:,}",
-            "training seconds": f"{run.seconds:.0f}",
-            "evaluation seconds": f"{run.evaluation.seconds:.0f}",
-        }
-        for run in runs
+    columns = [[_settings(run) for run in runs] for runs in panel.groups.values()]
+    keys = list(dict.fromkeys(key for runs in columns for settings in runs for key in settings))
+    rows = [
+        [key, *(", ".join(dict.fromkeys(settings.get(key, "–") for settings in runs)) for runs in columns)]
+        for key in keys
     ]
-    keys = list(dict.fromkeys(key for column in columns for key in column))
-    rows = [[key, *(column.get(key, "–") for column in columns)] for key in keys]
-    return Table(["Setting", *(run.name for run in runs)], rows), [len(set(row[1:])) > 1 for row in rows]
+    return Table(["Setting", *panel.groups], rows, {place for place, row in enumerate(rows) if len(set(row[1:])) > 1})
+
+
+def _settings(run: RunSummary) -> dict[str, str]:
+    return {
+        "method": run.method,
+        **flatten(run.settings),
+        **flatten(run.evaluation.config.model_dump(), "evaluation."),
+        "training domains": ", ".join(run.domains) or "–",
+        "student": run.evaluation.student,
+        "adapter": run.evaluation.adapter or "none",
+        "data": run.evaluation.data,
+        **flatten(run.evaluation.versions, "version."),
+        "training tokens": f"{run.tokens:,}",
+        "training seconds": f"{run.seconds:.0f}",
+        "evaluation seconds": f"{run.evaluation.seconds:.0f}",
+    }
+
+
+def _alone(runs: Sequence[RunSummary], split: str) -> str:
+    """Accuracy on a split that not every group was evaluated on."""
+    known = [run.evaluation.splits[split].accuracy for run in runs if split in run.evaluation.splits]
+    return interval(known[0]) if len(known) == 1 else _share([each.value for each in known])
+
+
+def _measures(results: Sequence[SplitResult]) -> list[str]:
+    worst = {result.worst_domain.name for result in results}
+    return [
+        _share([result.accuracy.value for result in results]),
+        _share([result.worst_domain.value for result in results]) + (f" ({worst.pop()})" if len(worst) == 1 else ""),
+        _share([result.likelihood_accuracy.value if result.likelihood_accuracy else None for result in results]),
+        _share([result.balanced_accuracy for result in results]),
+        _share([result.answered for result in results]),
+        _share([result.cue_followed for result in results]),
+    ]
+
+
+def _share(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return percent(sum(known) / len(known)) if known else "–"

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from isodistill.report.runs import RunSummary, check_runs
+from isodistill.report.panel import Panel, panel_of_runs
+from isodistill.report.runs import RunSummary
 from isodistill.report.tables import accuracy_table
 
 
-def summary_table(runs: Sequence[RunSummary]) -> Table:
-    """Accuracy by split and run, as in the report.
+def summary_table(runs: Sequence[RunSummary] | Panel) -> Table:
+    """Accuracy by split and group, as in the report.
 
     Args:
-        runs: The runs.
+        runs: The runs, or a panel of them.
 
     Returns:
         A rich table; names are shown as they are, markup in them is not followed.
@@ -23,11 +24,11 @@ def summary_table(runs: Sequence[RunSummary]) -> Table:
     Raises:
         IsodistillError: If there is no run or two runs share a name.
     """
-    check_runs(runs)
-    content = accuracy_table(runs)
-    table = Table(title="Accuracy by split, with 95% intervals over isomer sets")
+    panel = runs if isinstance(runs, Panel) else panel_of_runs(runs)
+    content = accuracy_table(panel)
+    table = Table(title=Text(panel.title or "Accuracy by split, with 95% intervals"))
     for position, head in enumerate(content.header):
         table.add_column(Text(head), justify="left" if position == 0 else "right")
     for row in content.rows:
-        table.add_row(*(Text(cell) for cell in row), style="bold" if row[0].startswith("mean") else "")
+        table.add_row(*(Text(cell) for cell in row), end_section=row is content.rows[-2:][0])
     return table

@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from isodistill.evaluation.compare import PairedComparison, is_ood_split, paired_difference
+from isodistill.evaluation.compare import is_ood_split
+from isodistill.evaluation.effects import GroupValue, MeasureEffects
 from isodistill.evaluation.metrics import accuracy
-from isodistill.report.runs import RunSummary, replicates
+from isodistill.report.panel import Panel, panel_of_runs
+from isodistill.report.runs import RunSummary
 from isodistill.statistics.bootstrap import Estimate
+from isodistill.statistics.study import LEVEL, MethodEffect
 
 
 @dataclass(frozen=True, slots=True)
-class RunComparison:
-    """One group of like runs held against the baseline.
+class GroupComparison:
+    """One group of like runs held against the baseline by accuracy out of distribution.
 
     Attributes:
-        label: What the group is called.
-        runs: How many runs (training seeds) it averages.
-        comparison: The paired difference in accuracy out of distribution.
-        by_run: The difference of each run by itself, name and value, where there are several.
+        label: The group's label.
+        effect: The paired difference with its test.
+        by_seed: The difference of each paired run by itself.
+        mcnemar: The exact McNemar p-value, where there is one run a side.
+        reading: ``"better"`` or ``"worse"`` (significant over seeds), ``"ahead"`` or ``"behind"`` (the same of one run
+            a side, which says nothing of other seeds), or ``"no difference shown"``.
     """
 
     label: str
-    runs: int
-    comparison: PairedComparison
-    by_run: list[tuple[str, float]] = field(default_factory=list)
+    effect: MethodEffect
+    by_seed: list[float]
+    mcnemar: float | None
+    reading: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +40,35 @@ class Verdict:
 
     Attributes:
         sentence: The one sentence.
-        kind: ``"better"``, ``"worse"``, ``"no difference"`` or ``"none"`` (nothing to compare).
+        kind: ``"better"``, ``"worse"``, ``"lead"`` (one run a side), ``"no difference"`` or ``"none"`` (nothing to
+            compare).
         comparisons: Every group against the baseline, the judged one first.
         baseline: The baseline's label, or ``None``.
         caveats: What the reader must know beside the sentence.
+        others: How the further groups fared, in a sentence; empty where there is none.
     """
 
     sentence: str
     kind: str
-    comparisons: list[RunComparison]
+    comparisons: list[GroupComparison]
     baseline: str | None
-    caveats: list[str]
+    caveats: list[str] = field(default_factory=list)
+    others: str = ""
 
 
-def judge(runs: Sequence[RunSummary], baseline: str = "erm", samples: int = 1000, seed: int = 0) -> Verdict:
-    """Compares the runs with the baseline by accuracy out of distribution.
+_KINDS = {"better": "better", "worse": "worse", "ahead": "lead", "behind": "lead"}
+
+
+def judge(runs: Sequence[RunSummary] | Panel, baseline: str = "erm") -> Verdict:
+    """Compares groups of runs with the baseline by accuracy out of distribution.
 
     The judged group is the first whose method starts with ``iga``, else the first that is not the
-    baseline. Runs that differ by seed alone form one group and are averaged item by item.
+    baseline. "Beats" is said of a difference that is significant over training seeds after Holm's correction for the
+    number of groups, and whose interval leaves out zero.
 
     Args:
-        runs: The runs.
-        baseline: The name of the baseline run, or else its method.
-        samples: Bootstrap resamples of isomer sets.
-        seed: Seed of the bootstrap.
+        runs: The runs, of which those that differ by seed alone form one group; or a panel.
+        baseline: The name of the baseline run, or else its method; a panel knows its own.
 
     Returns:
         The verdict.
@@ -65,97 +76,107 @@ def judge(runs: Sequence[RunSummary], baseline: str = "erm", samples: int = 1000
     Raises:
         IsodistillError: If the runs were evaluated on different data.
     """
-    groups = _groups(runs)
-    reference = next((group for group in groups if any(run.name == baseline for run in group)), None)
-    reference = reference or next((group for group in groups if group[0].method == baseline), None)
+    panel = runs if isinstance(runs, Panel) else panel_of_runs(runs, baseline)
+    reference = panel.baseline
     if reference is None:
-        return Verdict(
-            f"Nothing is compared: there is no baseline run called '{baseline}' among the runs.", "none", [], None, []
-        )
-    others = sorted(
-        (group for group in groups if group is not reference), key=lambda group: not group[0].method.startswith("iga")
-    )
+        sentence = f"Nothing is compared: there is no baseline run called '{baseline}' among the runs."
+        return Verdict(sentence, "none", [], None)
+    others = [label for label in panel.groups if label != reference]
+    others.sort(key=lambda label: not panel.groups[label][0].method.startswith("iga"))
     if not others:
-        return Verdict(
-            "Nothing is compared: the baseline is the only run of this report.", "none", [], _label(reference), []
-        )
-    comparisons = [_compare(group, reference, samples, seed) for group in others]
-    sentence, kind = _sentence(comparisons[0], _label(reference))
-    caveats = _caveats(others[0], reference, comparisons[0], runs, samples, seed)
-    return Verdict(sentence, kind, comparisons, _label(reference), caveats)
+        return Verdict("Nothing is compared: the baseline is the only run of this report.", "none", [], reference)
+    measure = panel.measure("ood_accuracy")
+    if measure is None:
+        sentence = f"Nothing is compared: {others[0]} and {reference} share no problem of an out-of-distribution split."
+        return Verdict(sentence, "none", [], reference)
+    comparisons = [_compare(label, measure, panel) for label in others if label in measure.effects]
+    if not comparisons:
+        sentence = f"Nothing is compared: no training seed of {others[0]} is one of {reference}."
+        return Verdict(sentence, "none", [], reference)
+    judged = comparisons[0]
+    caveats = [*panel.notes, *_caveats(panel, judged, measure)]
+    kind = _KINDS.get(judged.reading, "no difference")
+    return Verdict(
+        _sentence(judged, reference, len(comparisons)),
+        kind,
+        comparisons,
+        reference,
+        caveats,
+        _others(comparisons[1:], reference),
+    )
 
 
-def _groups(runs: Sequence[RunSummary]) -> list[list[RunSummary]]:
-    groups: list[list[RunSummary]] = []
-    for run in runs:
-        if not any(run in group for group in groups):
-            groups.append(replicates(runs, run))
-    return groups
+def _compare(label: str, measure: MeasureEffects, panel: Panel) -> GroupComparison:
+    effect = measure.effects[label]
+    if effect.seeds > 1:
+        reading = "no difference shown"
+        if effect.significant:
+            reading = "better" if effect.effect.value > 0 else "worse"
+    else:
+        shown = effect.p_holm <= LEVEL and (effect.effect.low > 0 or effect.effect.high < 0)
+        reading = ("ahead" if effect.effect.value > 0 else "behind") if shown else "no difference shown"
+    return GroupComparison(label, effect, _by_seed(label, measure, panel), measure.mcnemar.get(label), reading)
 
 
-def _label(group: Sequence[RunSummary]) -> str:
-    return group[0].name if len(group) == 1 else f"{group[0].method} ({len(group)} seeds)"
+def _by_seed(label: str, measure: MeasureEffects, panel: Panel) -> list[float]:
+    ours, theirs = measure.groups[label].by_seed, measure.groups[measure.baseline].by_seed
+    if panel.seeds is None:
+        return [a - b for a, b in zip(ours, theirs, strict=False)]
+    numbers = dict(zip(panel.seeds[measure.baseline], theirs, strict=True))
+    pairs = zip(panel.seeds[label], ours, strict=True)
+    return [value - numbers[seed] for seed, value in pairs if seed in numbers]
 
 
-def _compare(group: list[RunSummary], reference: list[RunSummary], samples: int, seed: int) -> RunComparison:
-    theirs = [run.evaluation for run in reference]
-    comparison = paired_difference([run.evaluation for run in group], theirs, samples=samples, seed=seed)
-    by_run = []
-    if len(group) > 1:
-        for run in group:
-            alone = paired_difference(run.evaluation, theirs, samples=samples, seed=seed).estimate
-            if alone is not None:
-                by_run.append((run.name, alone.value))
-    return RunComparison(_label(group), len(group), comparison, by_run)
-
-
-def _sentence(judged: RunComparison, baseline: str) -> tuple[str, str]:
-    result = judged.comparison
-    if result.estimate is None or result.candidate is None or result.baseline is None:
-        return (
-            f"Nothing is compared: {judged.label} and {baseline} share no problem of an out-of-distribution split.",
-            "none",
-        )
+def _sentence(judged: GroupComparison, baseline: str, tests: int) -> str:
+    effect = judged.effect
+    runs = f"{effect.seeds} training seeds and " if effect.seeds > 1 else ""
+    corrected = f" after Holm's correction for {tests} comparisons" if tests > 1 else ""
     numbers = (
-        f"{percent(result.candidate.value)} against {percent(result.baseline.value)} of the problems right, "
-        f"{points(result.estimate.value)} points (95% interval {points(result.estimate.low)} to "
-        f"{points(result.estimate.high)}, paired over {result.n_sets} isomer sets)"
+        f"{percent(effect.mean.value)} against {percent(effect.baseline.value)} of the problems right, "
+        f"{points(effect.effect.value)} points (95% interval {points(effect.effect.low)} to "
+        f"{points(effect.effect.high)}, paired over {runs}{effect.sets} isomer sets; "
+        f"{p_value(effect.p_holm)}{corrected})"
     )
-    # The same rule as for the eye: an interval that touches zero shows nothing.
-    if result.estimate.low > 0:
-        return f"{judged.label} beats {baseline} out of distribution: {numbers}.", "better"
-    if result.estimate.high < 0:
-        return f"{judged.label} loses to {baseline} out of distribution: {numbers}.", "worse"
-    return f"No difference shown between {judged.label} and {baseline} out of distribution: {numbers}.", "no difference"
+    lead = "with one run a side: a lead, not evidence"
+    said = {
+        "better": f"{judged.label} beats {baseline} out of distribution",
+        "worse": f"{judged.label} loses to {baseline} out of distribution",
+        "ahead": f"{judged.label} is ahead of {baseline} out of distribution, {lead}",
+        "behind": f"{judged.label} is behind {baseline} out of distribution, {lead}",
+    }.get(judged.reading, f"No difference shown between {judged.label} and {baseline} out of distribution")
+    return f"{said}: {numbers}."
 
 
-def _caveats(
-    group: list[RunSummary],
-    reference: list[RunSummary],
-    judged: RunComparison,
-    runs: Sequence[RunSummary],
-    samples: int,
-    seed: int,
-) -> list[str]:
-    notes = [
-        "The interval covers the choice of test problems, not the variation between training seeds: "
-        + (
-            f"{len(group)} and {len(reference)} runs were averaged."
-            if min(len(group), len(reference)) > 1
-            else "with a single run on a side this is a lead, not evidence."
-        )
-    ]
-    labels = (judged.label, _label(reference))
-    iid = paired_difference(
-        [run.evaluation for run in group], [run.evaluation for run in reference], ["iid"], samples, seed
-    )
-    if iid.estimate is not None and iid.estimate.high < 0 and judged.comparison.estimate is not None:
+def _others(comparisons: Sequence[GroupComparison], baseline: str) -> str:
+    if not comparisons:
+        return ""
+    parts = []
+    for reading in ("better", "worse", "ahead", "behind", "no difference shown"):
+        labels = [each.label for each in comparisons if each.reading == reading]
+        if labels:
+            parts.append(f"{reading}: {', '.join(labels)}")
+    return f"The others against {baseline}: {'; '.join(parts)}."
+
+
+def _caveats(panel: Panel, judged: GroupComparison, measure: MeasureEffects) -> list[str]:
+    notes = []
+    if judged.effect.seeds == 1:
         notes.append(
-            f"On the training domains {labels[0]} is {points(-iid.estimate.value, sign=False)} points below "
-            f"{labels[1]}: "
-            "a student that has learnt less takes fewer shortcuts too, so compare with a baseline stopped at the "
-            "same iid accuracy."
+            "The interval covers the choice of test problems, not the variation between training seeds: with a single "
+            "run on a side this is a lead, not evidence."
         )
+    elif judged.effect.seeds < 5:
+        notes.append(
+            f"Only {judged.effect.seeds} training seeds were paired: the intervals allow for so few, and are wide."
+        )
+    iid = panel.measure("accuracy:iid")
+    if iid is not None and judged.label in iid.effects and iid.effects[judged.label].effect.high < 0:
+        notes.append(
+            f"On the training domains {judged.label} is {points(-iid.effects[judged.label].effect.value, sign=False)} "
+            f"points below {measure.baseline}: a student that has learnt less takes fewer shortcuts too, so compare "
+            "with a baseline stopped at the same iid accuracy."
+        )
+    group, reference = panel.groups[judged.label], panel.groups[measure.baseline]
     for run in [*group, *reference]:
         short = [
             split for split, result in run.evaluation.splits.items() if is_ood_split(split) and result.answered < 0.9
@@ -176,13 +197,14 @@ def _caveats(
     if below:
         notes.append(f"{group[0].name} does not beat the best constant answer in: {', '.join(below)}.")
     configs = {
-        run.name: run.evaluation.config.model_dump(exclude={"bootstrap_samples", "seed", "batch_size"}) for run in runs
+        run.name: run.evaluation.config.model_dump(exclude={"bootstrap_samples", "seed", "batch_size"})
+        for run in panel.runs
     }
     first = next(iter(configs.values()))
     differing = sorted({key for config in configs.values() for key in config if config[key] != first[key]})
     if differing:
         notes.append(f"The runs were evaluated with different settings: {', '.join(differing)}.")
-    if len({run.evaluation.student for run in runs}) > 1:
+    if len({run.evaluation.student for run in panel.runs}) > 1:
         notes.append("The runs have different students.")
     return notes
 
@@ -214,7 +236,19 @@ def points(value: float, sign: bool = True) -> str:
     return text.replace("-", "−")
 
 
-def interval(estimate: Estimate | None) -> str:
+def p_value(value: float) -> str:
+    """Writes a p-value.
+
+    Args:
+        value: The p-value.
+
+    Returns:
+        For example ``"p = 0.032"``, or ``"p < 0.001"``.
+    """
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def interval(estimate: Estimate | GroupValue | None) -> str:
     """Writes an accuracy with its interval.
 
     Args:
@@ -225,4 +259,36 @@ def interval(estimate: Estimate | None) -> str:
     """
     if estimate is None:
         return "–"
-    return f"{percent(estimate.value)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    value = estimate.mean if isinstance(estimate, GroupValue) else estimate.value
+    if estimate.low is None or estimate.high is None:
+        return percent(value)
+    return f"{percent(value)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def quantity(value: float, unit: str) -> str:
+    """Writes a measure in its own unit.
+
+    Args:
+        value: The value.
+        unit: ``"share"`` for a percentage, anything else for three digits.
+
+    Returns:
+        For example ``"61.3%"`` or ``"0.168"``.
+    """
+    return percent(value) if unit == "share" else f"{value:.3f}".replace("-", "−")
+
+
+def change(value: float, unit: str) -> str:
+    """Writes a difference of a measure.
+
+    Args:
+        value: The difference.
+        unit: ``"share"`` for points, anything else for three digits.
+
+    Returns:
+        For example ``"+3.1"`` or ``"−0.012"``.
+    """
+    if unit == "share":
+        return points(value)
+    rounded = round(value, 3) + 0.0
+    return (f"{rounded:+.3f}" if rounded else "0.000").replace("-", "−")

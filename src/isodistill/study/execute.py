@@ -1,0 +1,195 @@
+"""Runs one cell: train, evaluate, measure; what a killed run had finished is kept."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, set_seed
+
+from isodistill.evaluation import Evaluation, evaluate, ood_accuracy
+from isodistill.files import write_text_atomically
+from isodistill.runs import EVALUATION_FILE
+from isodistill.students import load_adapter, load_student
+from isodistill.study.arms import job_options, trainer_config
+from isodistill.study.cells import Cell
+from isodistill.study.data import StudyData
+from isodistill.study.folder import CELL_FILE, METRICS_FILE, StudyFolder
+from isodistill.trainer import TrainJob, run_training
+
+TRAINING_FILE = "training.json"
+"""Written once a cell's training is complete; the evaluation may be cut off and begun again."""
+
+ORACLE_FILE = "oracle.json"
+"""A trial's evaluation on the test sets that are laid aside."""
+
+_WEIGHTS = ("adapter_model.safetensors", "adapter_config.json", "training_args.bin", "README.md")
+
+
+class Students:
+    """Keeps the last student that was asked for, since the cells of a student follow one another."""
+
+    def __init__(self, load: Callable[[str], tuple[Any, Any]] = load_student) -> None:
+        self._load = load
+        self._name: str | None = None
+        self._pair: tuple[Any, Any] | None = None
+
+    def fresh(self, name: str) -> tuple[Any, Any]:
+        """Returns a copy of a student and its tokenizer that may be changed.
+
+        Args:
+            name: The student's name.
+
+        Returns:
+            The model and the tokenizer.
+        """
+        if self._pair is None or self._name != name:
+            self._pair = None  # two students at once may not fit
+            self._pair, self._name = self._load(name), name
+        return copy.deepcopy(self._pair)
+
+
+class DataOrder(TrainerCallback):
+    """Notes which sets the trainer is given, in their order: methods must not differ in it."""
+
+    def __init__(self) -> None:
+        self.sets: list[list[str]] = []
+        """The ids of the sets of each micro-batch; the last may be fetched and not trained on."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Listens to the collator."""
+        loader = kwargs["train_dataloader"]
+        loader = getattr(loader, "base_dataloader", loader)  # inside accelerate's wrapper
+        collate = loader.collate_fn
+
+        def listen(rows: list[dict[str, Any]]) -> Any:
+            self.sets.append([str(row["set_id"]) for row in rows])
+            return collate(rows)
+
+        loader.collate_fn = listen
+
+    def digest(self, micro_batches: int) -> str:
+        """Sums up the order.
+
+        Args:
+            micro_batches: How many were trained on.
+
+        Returns:
+            16 hexadecimal digits; equal digits mean the same sets in the same order.
+        """
+        return hashlib.sha256(json.dumps(self.sets[:micro_batches]).encode()).hexdigest()[:16]
+
+
+def clear(place: Path) -> None:
+    """Makes a cell's folder ready: what a killed run left of a training is deleted, a complete one is kept.
+
+    Args:
+        place: The cell's folder.
+    """
+    if place.exists() and not (place / TRAINING_FILE).is_file():
+        shutil.rmtree(place)
+    place.mkdir(parents=True, exist_ok=True)
+
+
+def run_cell(folder: StudyFolder, cell: Cell, students: Students) -> None:
+    """Runs what is missing of a cell; its metrics are written last.
+
+    Args:
+        folder: The study.
+        cell: The cell, its folder made ready by `clear`; nobody else may be working on it.
+        students: Gives the student.
+    """
+    place = folder.cell_folder(cell.slug)
+    write_text_atomically(place / CELL_FILE, cell.model_dump_json(indent=1) + "\n")
+    data = StudyData(folder)
+    if not (place / TRAINING_FILE).is_file():
+        training = {} if cell.arm.kind == "untuned" else _train(cell, place, data.training(cell), students)
+        write_text_atomically(place / TRAINING_FILE, _dump(training))
+    numbers = json.loads((place / TRAINING_FILE).read_text(encoding="utf-8"))
+    numbers |= _score(cell, place, data, students) if cell.stage == "trial" else _test(cell, place, data, students)
+    if not folder.config.keep_adapters:
+        drop_weights(place)
+    write_text_atomically(place / METRICS_FILE, _dump(numbers | {"threads": torch.get_num_threads()}))
+
+
+def drop_weights(place: Path) -> None:
+    """Deletes a run's adapter and tokenizer; its record, diagnostics and evaluation stay.
+
+    Args:
+        place: The run's folder.
+    """
+    for file in place.iterdir():
+        if file.name in _WEIGHTS or file.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab")):
+            file.unlink()
+
+
+def _train(cell: Cell, place: Path, data: Path, students: Students) -> dict[str, Any]:
+    config = trainer_config(cell.arm, cell.arm.training, str(place), cell.seed)
+    job = TrainJob(data=str(data), student=cell.student, **job_options(cell.arm.training))
+    order = DataOrder()
+    student = students.fresh(cell.student)
+    set_seed(cell.seed)  # the first weights of the adapter hang on it, whatever this process did before
+    record, adapted = run_training(job, config, student=student, callbacks=[order])
+    del adapted
+    losses = [row["loss"] for row in record.log_history if "loss" in row]
+    steps = max((int(row.get("step", 0)) for row in record.log_history), default=0)
+    micro_batches = steps * int(config.gradient_accumulation_steps)
+    return {
+        "steps": steps,
+        "tokens": record.tokens,
+        "train_loss": losses[-1] if losses else None,
+        "sets_seen": sum(len(batch) for batch in order.sets[:micro_batches]),
+        "data_order": order.digest(micro_batches),
+        "seconds_training": record.seconds,
+    }
+
+
+def _score(cell: Cell, place: Path, data: StudyData, students: Students) -> dict[str, Any]:
+    """Scores a trial: never on a test set that a final run counts."""
+    found = _evaluate(cell, place, data.validation(cell), place / EVALUATION_FILE, students)
+    numbers: dict[str, Any] = {
+        "validation": found.splits["validation"].accuracy.value,
+        "seconds_evaluation": found.seconds,
+    }
+    if cell.oracle_share:
+        aside = cell.model_copy(update={"evaluation": cell.evaluation.model_copy(update={"splits": None})})
+        found = _evaluate(aside, place, data.oracle(cell), place / ORACLE_FILE, students)
+        numbers["oracle"] = sum(result.accuracy.value for result in found.splits.values()) / len(found.splits)
+        numbers["seconds_evaluation"] += found.seconds
+    return numbers
+
+
+def _test(cell: Cell, place: Path, data: StudyData, students: Students) -> dict[str, Any]:
+    found = _evaluate(cell, place, data.test(cell), place / EVALUATION_FILE, students)
+    outside = ood_accuracy(found, samples=100).estimate
+    numbers: dict[str, Any] = {"ood_accuracy": None if outside is None else outside.value}
+    numbers |= {f"accuracy:{split}": result.accuracy.value for split, result in found.splits.items()}
+    return numbers | {"seconds_evaluation": found.seconds}
+
+
+def _evaluate(cell: Cell, place: Path, data: Path, file: Path, students: Students) -> Evaluation:
+    if file.is_file():
+        return Evaluation.load(file)
+    model, tokenizer = students.fresh(cell.student)
+    if cell.arm.kind != "untuned":
+        model = load_adapter(model, place)
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    found = evaluate(model, tokenizer, data, cell.evaluation, student=cell.student, adapter=cell.arm.label)
+    found.save(file)
+    return found
+
+
+def _dump(numbers: dict[str, Any]) -> str:
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in numbers.items()
+    }
+    return json.dumps(finite, indent=1, allow_nan=False) + "\n"

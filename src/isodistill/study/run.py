@@ -1,0 +1,204 @@
+"""Runs a study, or what is left of it: data, trials, the choice, the runs that count, the results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isodistill.errors import IsodistillError
+from isodistill.students import resolve_student
+from isodistill.study.cells import Cell, Stage
+from isodistill.study.config import StudyConfig
+from isodistill.study.data import StudyData, check_data, facts
+from isodistill.study.execute import Students, clear
+from isodistill.study.folder import ERROR_FILE, Plan, StudyFolder
+from isodistill.study.plan import Planner, record_trials
+from isodistill.study.results import Results, sum_up
+from isodistill.study.worker import take_shard, work
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Outcome:
+    """How a study went.
+
+    Attributes:
+        folder: The study.
+        missing: Cells of the stage it stands at that are not finished and belong to other shards or processes.
+        stage: That stage.
+        failed: Why cells failed, by their slugs.
+        results: What was found, ``None`` while cells are missing.
+    """
+
+    folder: StudyFolder
+    stage: Stage = "trial"
+    missing: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    results: Results | None = None
+
+
+def prepare_study(config: StudyConfig, out: Path, progress: Progress | None = None) -> tuple[StudyFolder, Planner]:
+    """Checks a study, opens its folder, and makes its students and data where they are missing.
+
+    Args:
+        config: The study.
+        out: Its folder.
+        progress: Told the stage, how much is done, and how much there is.
+
+    Returns:
+        The folder, and the plan of the cells.
+
+    Raises:
+        IsodistillError: if anything is wrong with the study; nothing costly has been done then.
+    """
+    for name, entry in config.data.items():
+        check_data(name, entry)
+    known = {name: facts(name, entry) for name, entry in config.data.items()}
+    planner = Planner(config, known)
+    folder = StudyFolder.create(out, config)
+    for student in config.students:
+        resolve_student(student)
+    for name in config.data:
+        StudyData(folder).make(name, known[name], progress)
+    return folder, planner
+
+
+def run_study(
+    config: StudyConfig,
+    out: Path,
+    *,
+    workers: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Runs what is missing of a study. Finished cells are never run again.
+
+    Args:
+        config: The study.
+        out: Its folder; several processes may share it.
+        workers: The number of worker processes, each with its share of the cores; 0 works in this process.
+        shard: (i, n): only every n-th cell of each stage, beginning with the i-th.
+        retry_failed: Whether cells that failed are run again.
+        progress: Told the stage, how many cells are done, and how many there are.
+
+    Returns:
+        How it went.
+
+    Raises:
+        IsodistillError: if anything is wrong with the study, or a worker cannot work.
+    """
+    folder, planner = prepare_study(config, out, progress)
+    outcome = Outcome(folder)
+    plan = Plan(cells={"trial": planner.trial_cells()})
+    _run_stage(folder, plan, "trial", workers, shard, retry_failed, progress)
+    outcome.missing = _open(folder, plan.cells["trial"])
+    if not outcome.missing:
+        outcome.stage = "final"
+        tunings = planner.tune(folder)
+        if tunings:
+            record_trials(folder, tunings)
+        plan.cells["final"], plan.finals = planner.final_cells(tunings)
+        _run_stage(folder, plan, "final", workers, shard, retry_failed, progress)
+        outcome.missing = _open(folder, plan.cells["final"])
+    outcome.failed = {
+        cell.slug: folder.reason(cell.slug)
+        for cells in plan.cells.values()
+        for cell in cells
+        if folder.state(cell.slug) == "failed"
+    }
+    if outcome.stage == "final" and not outcome.missing:
+        outcome.results = sum_up(folder, outcome.failed)
+    return outcome
+
+
+def _open(folder: StudyFolder, cells: Sequence[Cell]) -> int:
+    return sum(folder.state(cell.slug) == "open" for cell in cells)
+
+
+def _run_stage(
+    folder: StudyFolder,
+    plan: Plan,
+    stage: Stage,
+    workers: int,
+    shard: tuple[int, int],
+    retry_failed: bool,
+    progress: Progress | None,
+) -> None:
+    folder.save_plan(plan)
+    cells = take_shard(plan.cells[stage], shard)
+    if retry_failed:
+        for cell in cells:
+            if folder.state(cell.slug) == "failed":
+                place = folder.cell_folder(cell.slug)
+                (place / ERROR_FILE).unlink(missing_ok=True)
+                clear(place)
+    told = progress or (lambda stage, done, total: None)
+    if not _open(folder, cells):
+        return
+    if workers:
+        _launch(folder, stage, cells, workers, shard, told)
+        return
+    students = Students()
+    for cell in cells:
+        told(f"{stage} runs", len(cells) - _open(folder, cells), len(cells))
+        work(folder, [cell], students)
+    told(f"{stage} runs", len(cells) - _open(folder, cells), len(cells))
+
+
+def _launch(
+    folder: StudyFolder, stage: Stage, cells: Sequence[Cell], workers: int, shard: tuple[int, int], told: Progress
+) -> None:
+    """Starts worker processes and waits for them; whatever ends this process ends them too."""
+    threads = threads_of(workers)
+    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    logs = folder.root / "workers"
+    logs.mkdir(exist_ok=True)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for place in range(min(workers, len(cells))):
+            command = [sys.executable, "-m", "isodistill.study.worker", str(folder.root), "--stage", stage]
+            command += ["--shard", *map(str, shard), "--place", str(place), "--threads", str(threads)]
+            with (logs / f"{stage}-{shard[0]}-{place}.txt").open("wb") as output:
+                processes.append(
+                    subprocess.Popen(
+                        command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
+                    )
+                )
+        while any(process.poll() is None for process in processes):
+            told(f"{stage} runs", len(cells) - _open(folder, cells), len(cells))
+            time.sleep(0.5)
+        told(f"{stage} runs", len(cells) - _open(folder, cells), len(cells))
+    finally:
+        for process in processes:
+            if process.stdin is not None:
+                process.stdin.close()  # a worker ends when this pipe does
+            process.wait()
+    broken = [place for place, process in enumerate(processes) if process.returncode]
+    if broken and _open(folder, cells):
+        log = logs / f"{stage}-{shard[0]}-{broken[0]}.txt"
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it was killed"]
+        raise IsodistillError(
+            f"a worker ended with code {processes[broken[0]].returncode} ({lines[-1]}; see {log}): run the same command"
+            " again, finished cells are kept"
+        )
+
+
+def threads_of(workers: int) -> int:
+    """Shares the cores out.
+
+    Args:
+        workers: The number of worker processes.
+
+    Returns:
+        The threads of each; not more than the environment's ``OMP_NUM_THREADS``.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores // workers, int(limit) if limit.isdigit() else cores))
