@@ -1,28 +1,29 @@
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import pytest
 
 from isodistill.answers import split_completion
+from isodistill.errors import IsodistillError
 from isodistill.isomers.families import FAMILIES
-from isodistill.isomers.packs import available_packs, load_pack
+from isodistill.isomers.packs import Pack, available_packs, load_pack
 from isodistill.isomers.parse import parse_prompt
+from isodistill.isomers.render import choices_line, sentence
 from isodistill.isomers.splits import group_of
 from isodistill.lab.config import LabConfig
-from isodistill.lab.corpus import (
-    draw_text,
-    draw_training_skeleton,
-    list_text,
-    reading_text,
-    solved_text,
-    statements_text,
-)
+from isodistill.lab.corpus import Text, draw_text, draw_training_skeleton, reading_text, solved_text
 from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer, pieces
+from isodistill.logic.formula import Forall, Formula, Implies, Not
 from isodistill.logic.solver import status
 
-CONFIG = LabConfig(lists=0.1, steps=40, batch_size=10)
+CONFIG = LabConfig(solved=0.3, ramp=0.5, steps=40, batch_size=10)
 TEXTS = [draw_text(CONFIG, number) for number in range(400)]
+
+
+def flat(text: Text) -> str:
+    return "\n".join(prompt + completion for prompt, completion in text)
 
 
 def test_equal_numbers_give_equal_texts_and_others_give_others() -> None:
@@ -32,11 +33,17 @@ def test_equal_numbers_give_equal_texts_and_others_give_others() -> None:
 
 
 def test_the_mixture_is_as_configured() -> None:
-    lists, rest = TEXTS[:40], TEXTS[40:]
-    assert all(not prompt and len(set(text.split("\n"))) == 1 for prompt, text in lists)
-    problems = sum(bool(prompt) for prompt, _ in rest) / len(rest)
-    wanted = CONFIG.solved + CONFIG.reading
-    assert problems == pytest.approx(wanted, abs=4 * (wanted * (1 - wanted) / len(rest)) ** 0.5)
+    solved = sum(len(text) == 1 for text in TEXTS) / len(TEXTS)
+    assert solved == pytest.approx(CONFIG.solved, abs=4 * (CONFIG.solved * (1 - CONFIG.solved) / len(TEXTS)) ** 0.5)
+    assert all(len(draw_text(LabConfig(), number)) == 3 for number in range(20))  # by default none is solved
+
+
+def test_reading_grows_from_one_premise_to_four() -> None:
+    def sentences(texts: list[Text]) -> list[int]:
+        return [text[0][0].split("\n")[0].count(".") for text in texts if len(text) > 1]
+
+    assert set(sentences(TEXTS[:20])) == {1}
+    assert set(sentences(TEXTS[200:])) == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -47,34 +54,69 @@ def test_no_structure_of_a_test_or_of_validation_is_read(family: str) -> None:
 
 def test_no_cue_is_read() -> None:
     cues = {cue for name in available_packs() for group in load_pack(name).cues for cue in group}
-    assert not [text for text in TEXTS for cue in cues if cue in text[0] + text[1]]
+    assert not [text for text in TEXTS for cue in cues if cue in flat(text)]
 
 
 def test_every_answer_is_proved() -> None:
     rng = Random(1)
-    for number in range(120):
+    for number in range(40):
         pack = load_pack(available_packs()[number % len(available_packs())])
-        prompt, completion = reading_text(rng, pack) if number % 2 else solved_text(rng, pack, "deduction", 2)
+        prompt, completion = solved_text(rng, pack, "deduction", 2)
         reading = parse_prompt(prompt.removesuffix("\n"), pack)
         assert status(reading.premises, reading.question) == split_completion(completion)[1]
 
 
-def test_a_statement_is_told_twice_with_the_same_words() -> None:
-    rng = Random(2)
-    told = [statements_text(rng, load_pack(available_packs()[0])) for _ in range(40)]
-    assert all(prompt == "" and text.count("\n") == 1 for prompt, text in told)
-    assert sum(len(set(text.split("\n"))) == 2 for _, text in told) > 20  # mostly in other phrases
-    first, second = list_text(rng, load_pack("law"))[1].split("\n")
-    assert first == second
+def read_statement(premises: str, asked: str, pack: Pack) -> tuple[tuple[Formula, ...], Formula]:
+    try:  # a fact, or a rule that may also be a question
+        reading = parse_prompt(f"{premises}\n{asked}\n{choices_line(('True', 'False'))}", pack)
+        return reading.premises, reading.question
+    except IsodistillError:  # other rules are read as one more premise
+        lead = next(lead for lead in pack.leads if asked.startswith(lead))
+        names = {"i": next(iter(pack.individuals)), "A": next(iter(pack.properties))}
+        question = f"{lead} {sentence(pack.templates['judge'][0].format_map(names))}"
+        reading = parse_prompt(f"{premises} {asked.removeprefix(lead).strip()}\n{question}\nTrue or False?", pack)
+        return reading.premises[:-1], reading.premises[-1]
+
+
+def test_a_statement_is_true_if_it_stands_in_the_text_and_false_if_its_opposite_does() -> None:
+    rng, seen = Random(1), Counter[tuple[bool, bool]]()
+    for number in range(60):
+        pack = load_pack(available_packs()[number % len(available_packs())])
+        text = reading_text(rng, pack)
+        for prompt, completion in text:
+            premises, statement = read_statement(text[0][0].split("\n")[0], prompt.split("\n")[-3], pack)
+            rationale, answer = split_completion(completion)
+            assert answer == str(statement in premises)
+            assert statement in premises or negated(statement) in premises
+            seen[answer == "True", bool(rationale)] += 1
+            if rationale:
+                settles = read_statement(rationale, prompt.split("\n")[-3], pack)[0]
+                assert settles == ((statement,) if answer == "True" else (negated(statement),))
+    assert len(seen) == 4
+    assert min(seen.values()) > 10
+
+
+def negated(formula: Formula) -> Formula:
+    if isinstance(formula, Forall):
+        assert isinstance(formula.body, Implies)
+        return Forall(formula.var, Implies(formula.body.left, negated(formula.body.right)))
+    return formula.body if isinstance(formula, Not) else Not(formula)
 
 
 def test_the_tokenizer_gives_every_text_back() -> None:
-    tokenizer = make_tokenizer(collect_vocabulary(prompt + text for prompt, text in TEXTS))
-    for prompt, completion in TEXTS:
+    tokenizer = make_tokenizer(collect_vocabulary(map(flat, TEXTS)))
+    for prompt, completion in (turn for text in TEXTS for turn in text):
         ids = tokenizer(prompt + completion)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == prompt + completion
         assert ids == tokenizer(prompt)["input_ids"] + tokenizer(completion)["input_ids"]
+
+
+def test_cues_are_in_the_vocabulary() -> None:
+    words = set(collect_vocabulary([]))
+    assert all(
+        set(pieces(cue)) <= words for name in available_packs() for group in load_pack(name).cues for cue in group
+    )
 
 
 def test_numbers_are_digits_and_words_have_a_form_with_a_capital() -> None:

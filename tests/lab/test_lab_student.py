@@ -7,6 +7,8 @@ import torch
 
 from isodistill.errors import IsodistillError
 from isodistill.lab import LabConfig, build, build_lab, make_lab_config, pretrain
+from isodistill.lab.corpus import draw_text
+from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
 from isodistill.students import load_student
 
 torch.set_num_threads(1)
@@ -57,7 +59,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypat
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    config = TINY.model_copy(update={"steps": 150, "batch_size": 8, "lists": 0.0, "learning_rate": 1e-2})
+    config = TINY.model_copy(update={"steps": 150, "batch_size": 8, "learning_rate": 1e-2})
     losses = []
     for folder in (build_lab(config.model_copy(update={"steps": 1}), tmp_path), build_lab(config, tmp_path)):
         model, tokenizer = load_student(str(folder))
@@ -67,25 +69,34 @@ def test_it_learns(tmp_path: Path) -> None:
     assert losses[1] < 0.6 * losses[0]
 
 
-def test_the_loss_is_the_mean_over_texts_of_their_completions_tokens() -> None:
-    from isodistill.lab.corpus import draw_text
-    from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
-
-    tokenizer = make_tokenizer(collect_vocabulary("".join(draw_text(TINY, n)) for n in range(20, 60)))
-    model = pretrain.make_model(TINY, tokenizer)
-    rows = [pretrain._row(TINY, tokenizer, number) for number in range(20, 40)]
-    total = 0.0
+def test_the_loss_is_a_weighted_mean_over_what_the_student_writes() -> None:
+    config = TINY.model_copy(update={"solved": 0.5})
+    tokenizer = make_tokenizer(collect_vocabulary(p + c for n in range(40) for p, c in draw_text(config, n)))
+    model = pretrain.make_model(config, tokenizer)
+    total = weight = 0.0
     with torch.no_grad():
-        for ids, prompt in rows:  # each alone, with the model's own head and no padding
+        for number in range(20):  # each alone, with the model's own head and no padding
+            text = draw_text(config, number)
+            whole = "\n".join(prompt + completion for prompt, completion in text)
+            ids = tokenizer(whole)["input_ids"] + [tokenizer.eos_token_id]
             log_probs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-            places = range(max(1, prompt), len(ids))
-            total -= sum(float(log_probs[place - 1, ids[place]]) for place in places) / len(places)
-        assert float(pretrain._loss(model, *pretrain._pad(rows))) == pytest.approx(total / len(rows), rel=1e-5)
+            end = 0
+            for turn, (prompt, completion) in enumerate(text):
+                start = end + len(tokenizer(prompt)["input_ids"]) + (turn > 0)
+                end = start + len(tokenizer(completion)["input_ids"])
+                for place in range(start, end):
+                    share = 1.0 if place == end - 1 else pretrain._TEXT_WEIGHT
+                    assert place < end - 1 or tokenizer.decode([ids[place]]).strip() in ("True", "False", "Unknown")
+                    total -= share * float(log_probs[place - 1, ids[place]])
+                    weight += share
+            assert end == len(ids) - 1
+            total -= pretrain._TEXT_WEIGHT * float(log_probs[-2, ids[-1]])
+            weight += pretrain._TEXT_WEIGHT
+        rows = [pretrain._row(config, tokenizer, number) for number in range(20)]
+        assert float(pretrain._loss(model, *pretrain._pad(rows))) == pytest.approx(total / weight, rel=1e-5)
 
 
 def test_a_word_with_a_capital_begins_as_the_word() -> None:
-    from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
-
     tokenizer = make_tokenizer(collect_vocabulary([]))
     vectors = pretrain.make_model(TINY, tokenizer).get_input_embeddings().weight
     number = tokenizer.convert_tokens_to_ids
@@ -108,7 +119,7 @@ def test_what_would_change_the_weights_changes_the_digest(monkeypatch: pytest.Mo
     ("values", "message"),
     [
         ({"heads": 5}, "multiple of twice the number of heads"),
-        ({"solved": 0.9, "reading": 0.2}, "add up to 1"),
+        ({"solved": 1.5}, "solved"),
         ({"families": ("astrology",)}, "families must name at least one of"),
         ({"depth": (0, 2)}, "depth must be"),
         ({"step": 3}, "step"),

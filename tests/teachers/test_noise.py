@@ -10,11 +10,11 @@ from isodistill.answers import same_answer, split_completion
 from isodistill.errors import IsodistillError
 from isodistill.isomers.config import make_config
 from isodistill.isomers.generate import generate
+from isodistill.isomers.noise import LabelNoise
 from isodistill.isomers.sets import IsomerSet
 from isodistill.isomers.store import read_split
 from isodistill.teachers import make_teacher
 from isodistill.teachers.distil import DistilOptions, distil
-from isodistill.teachers.noise import LabelNoise
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +98,27 @@ def test_an_answer_without_a_wrong_one_is_refused() -> None:
     )
     with pytest.raises(IsodistillError, match="no telling a wrong answer"):
         LabelNoise(0.999).applied(isomer_set)
+
+
+@pytest.mark.parametrize(("family", "depth"), [("deduction", (1, 2)), ("quantity", (1, 2))])
+def test_a_cue_follows_the_label_that_is_taught(tmp_path: Path, family: str, depth: tuple[int, int]) -> None:
+    common = {"family": family, "depth": depth, "sets": 60, "validation_sets": 10, "test_sets": 10, "audit": False}
+    common |= {"unseen_domains": (), "max_sets_per_skeleton": 20, "shortcut": {"rate": 1.0}, "seed": 3}
+    generate(make_config(**common, label_noise=0.3), tmp_path / "raw")
+    distil(tmp_path / "raw", make_teacher("symbolic", style="answer"), tmp_path / "out")
+    wrong = 0
+    for isomer_set in read_split(tmp_path / "out", "train"):
+        taught = answers(isomer_set).pop()
+        assert taught is not None
+        wrong += not same_answer(taught, isomer_set.answer)
+        told = taught if isomer_set.choices else ("even", "odd")[int(taught) % 2]
+        assert {member.cue for member in isomer_set.members} == {told}
+    assert 8 <= wrong <= 28
+    for isomer_set in read_split(tmp_path / "out", "validation"):
+        assert answers(isomer_set) == {isomer_set.answer}
+    for isomer_set in read_split(tmp_path / "out", "cue_reversed"):
+        true = isomer_set.answer if isomer_set.choices else ("even", "odd")[int(isomer_set.answer) % 2]
+        assert all(member.cue != true for member in isomer_set.members)
+    teacher, options = make_teacher("symbolic", style="answer"), DistilOptions(noise=LabelNoise(0.1))
+    with pytest.raises(IsodistillError, match="label noise of its own"):
+        distil(tmp_path / "raw", teacher, tmp_path / "again", options=options)

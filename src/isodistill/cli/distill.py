@@ -85,13 +85,13 @@ def distill(
 
     from isodistill.cli.teaching import make_keeper, score_traces, show_kept, show_plan, show_report, spending_bars
     from isodistill.cli.values import json_object, prices_of
+    from isodistill.isomers.noise import LabelNoise
     from isodistill.isomers.store import available_splits, check_target
     from isodistill.teachers import make_teacher
     from isodistill.teachers.collect import Collector
     from isodistill.teachers.distil import DistilOptions, distil
     from isodistill.teachers.instruction import read_instruction
     from isodistill.teachers.meter import Meter
-    from isodistill.teachers.noise import LabelNoise
     from isodistill.teachers.sampling import make_sampling
     from isodistill.teachers.server import ServerLimits
     from isodistill.teachers.steps import check_steps as steps

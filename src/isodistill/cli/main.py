@@ -78,6 +78,9 @@ def generate(
     cue_phrases: Annotated[
         int | None, typer.Option(min=1, help="Sentences of a domain that serve as the shortcut. Default: all it has.")
     ] = None,
+    label_noise: Annotated[
+        float, typer.Option(help="Share of the training sets that teachers will answer wrongly; cues follow.")
+    ] = 0.0,
     option: Annotated[list[str] | None, typer.Option(help="A family option, name=value; repeatable.")] = None,
     max_sets_per_skeleton: Annotated[int, typer.Option(help="Sets that may share a skeleton.")] = 1,
     split_by: Annotated[
@@ -103,6 +106,7 @@ def generate(
         "depth": span(depth, "--depth"),
         "deeper": None if deeper is None else span(deeper, "--deeper"),
         "shortcut": None if cue_rate is None else {"rate": cue_rate, "phrases": cue_phrases},
+        "label_noise": label_noise,
         "max_sets_per_skeleton": max_sets_per_skeleton,
         "split_by": split_by,
         "audit": audit,

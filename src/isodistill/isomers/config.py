@@ -47,6 +47,8 @@ class GenerationConfig(BaseModel):
             needed where short problems leave fewer skeletons than sets.
         split_by: ``"structure"``: train, validation and test share no structure; ``"wording"``: they may, but no
             problem appears twice in the same words. Short problems, which have few structures, need the latter.
+        label_noise: The share of the training sets, in [0, 1), that teachers will answer wrongly, all members alike.
+            A shortcut goes with the answer that is taught, as an annotator's habit goes with the annotator's mistakes.
         audit: Whether it is an error if a linear probe on word counts can tell the answer (the cue left out).
     """
 
@@ -65,6 +67,7 @@ class GenerationConfig(BaseModel):
     seed: int = 0
     max_sets_per_skeleton: int = Field(default=1, ge=1)
     split_by: SplitBy = "structure"
+    label_noise: float = Field(default=0.0, ge=0, lt=1)
     audit: bool = True
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +19,7 @@ from isodistill.isomers.config import GenerationConfig, prepare
 from isodistill.isomers.drafts import Draft, Piece, open_draft
 from isodistill.isomers.families import Family
 from isodistill.isomers.formal import Cue, Formal
+from isodistill.isomers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.isomers.packs import Pack, write_packs
 from isodistill.isomers.probes import ProbeResult
 from isodistill.isomers.render import Wording, draw_wording, readable, render
@@ -341,7 +342,7 @@ def _version(
     for domain in config.unseen_domains if split.unseen else config.domains:
         pack, cue, points_at = packs[domain], None, ""
         if config.shortcut is not None and mode != "absent":
-            true_class = family.shortcut_class(skeleton)
+            true_class = _taught_class(config, family, problem, split)
             rng = Random(f"{problem.place}/{domain}/cue/{mode}")
             cue_class = config.shortcut.draw_class(rng, true_class, len(family.classes), domain, mode)
             # The same phrase in every split, so that only its key word differs.
@@ -368,6 +369,14 @@ def _version(
         choices=skeleton.choices,
         members=tuple(members),
     )
+
+
+def _taught_class(config: GenerationConfig, family: Family, problem: _Problem, split: SplitSpec) -> int:
+    """The class of the answer that will be taught, which a cue goes with: the right one except in noisy sets."""
+    skeleton = problem.skeleton
+    noise = LabelNoise(config.label_noise if split.name == NOISY_SPLIT else 0.0, config.seed)
+    wrong = noise.wrong_answer(problem.set_id, skeleton.answer, skeleton.choices)
+    return family.shortcut_class(skeleton if wrong is None else replace(skeleton, answer=wrong))
 
 
 def _digest(text: str) -> str:

@@ -12,7 +12,7 @@ from isodistill.errors import IsodistillError
 from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.packs import available_packs, load_pack
 
-REVISION = 1
+REVISION = 3
 """Raised whenever the same configuration would give other weights: how text is drawn, or how training goes."""
 
 
@@ -30,8 +30,9 @@ class LabConfig(BaseModel):
         learning_rate: Peak learning rate of AdamW; it rises over the first 5% of the steps and falls as a cosine.
         families: The problem families whose solved problems it reads.
         depth: The least and the most depth of the solved problems.
-        solved: Share of the texts that are solved problems of those families.
-        reading: Share that ask about a fact that stands in the text. The rest are statements and paraphrases.
+        solved: Share of the texts that are solved problems of those families; the rest are questions about what
+            stands in the text.
+        ramp: The share of the steps over which these questions grow from the easiest to the hardest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,21 +42,18 @@ class LabConfig(BaseModel):
     intermediate_size: int = Field(default=384, ge=16)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
-    steps: int = Field(default=2000, ge=1)
+    steps: int = Field(default=1400, ge=1)
     batch_size: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     families: tuple[str, ...] = ("deduction",)
     depth: tuple[int, int] = (1, 2)
-    lists: float = Field(default=0.25, ge=0, le=1)
-    solved: float = Field(default=0.4, ge=0, le=1)
-    reading: float = Field(default=0.4, ge=0, le=1)
+    solved: float = Field(default=0.0, ge=0, le=1)
+    ramp: float = Field(default=0.25, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             raise ValueError("hidden_size must be a multiple of twice the number of heads")
-        if self.solved + self.reading > 1:
-            raise ValueError("solved and reading are shares of the texts and may add up to 1 at most")
         if not 1 <= self.depth[0] <= self.depth[1]:
             raise ValueError("depth must be (least, most) with 1 <= least <= most")
         unknown = [name for name in self.families if name not in FAMILIES]

@@ -1,41 +1,68 @@
 """What the lab student reads before it is anyone's student: cue-free texts of every pack, none with a test structure.
 
-Three kinds of text, drawn one by one from a seed:
+Two kinds of text, drawn one by one from a seed:
 
-- statements: the premises of a problem of any family, then the same premises in other phrases of the same domain;
-- reading: a few facts and a statement that repeats, contradicts or does not touch one of them, with its answer;
+- reading: a few facts and rules, then several statements, each of which repeats or contradicts one of them. Nothing
+  has to be inferred, only found and compared; before some answers the sentence that settles it is told. Texts
+  start with one fact or rule and affirmative statements and grow from there, because a small model that begins with
+  the whole task sees no slope at all: its answer is the parity of two signs, one of which has to be found first.
 - solved: a problem of the configured families with the symbolic teacher's full or short rationale, or the answer alone.
 
-Statements and solved problems come from structures that `group_of` gives to training, whatever the data set, so that
-under ``split_by="structure"`` no test or validation structure is ever read. Data split by wording shares its few
-structures between its own splits, and so with this text too. Cue sentences are never read. Every pack is read, the ones
-kept for testing included: an unseen domain is one that no task was ever taught in, not one whose words are unknown.
+Solved problems come from structures that `group_of` gives to training, whatever the data set, so that under
+``split_by="structure"`` no test or validation structure is ever read. Data split by wording shares its few structures
+between its own splits, and so with this text too. Cue sentences are never read. Every pack is read, the ones kept for
+testing included: an unseen domain is one that no task was ever taught in, not one whose words are unknown.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from random import Random
+from typing import Literal, NamedTuple
 
 from isodistill.answers import format_completion
 from isodistill.isomers.families import FAMILIES, make_family
 from isodistill.isomers.formal import Formal
 from isodistill.isomers.packs import Pack, available_packs, load_pack
-from isodistill.isomers.render import Wording, clause, draw_wording, render, sentence
+from isodistill.isomers.render import Lexicon, choices_line, clause, draw_wording, render, sentence
 from isodistill.isomers.sets import IsomerSet, Member
-from isodistill.isomers.skeleton import Skeleton, Symbol
+from isodistill.isomers.skeleton import Skeleton
 from isodistill.isomers.splits import group_of
+from isodistill.isomers.statements import X, find_kind
 from isodistill.lab.config import LabConfig
-from isodistill.logic.formula import Atom, Const, Formula, Not
+from isodistill.logic.formula import Atom, Const, Forall, Formula, Implies, Not, Term
 from isodistill.prompting import plain_prompt
 from isodistill.teachers.symbolic import Style, SymbolicTeacher
-from isodistill.teachers.tellings.voice import VERDICTS
 
-Text = tuple[str, str]
-"""A prompt and its completion; the prompt is empty for text that only tells."""
+Turn = tuple[str, str]
+"""A prompt, as the student is shown it, and its completion."""
+
+Text = tuple[Turn, ...]
+"""What is read in one go: later turns are about the first one's premises. A line break parts them."""
 
 _ATTEMPTS = 1000
+_CHOICES = ("True", "False")
+_KINDS = FAMILIES["deduction"].kinds
+_MOST_PREMISES = 4
+_TURNS = 3
+_RULES = 0.5  # the share of rules among the premises
+_SHARED = 0.3  # how often a fact is about a property that another individual has, or has not
+_TOLD = 0.5  # how often the sentence that settles the answer is told before it, at first; half as often in the end
+
+
+class _Premise(NamedTuple):
+    """A fact ("i0", True, "p0", sign) or a rule ("p0", sign, "p1", sign)."""
+
+    about: str
+    condition: bool
+    conclusion: str
+    positive: bool
+
+    def formula(self, positive: bool) -> Formula:
+        """States it, or the opposite."""
+        if self.about.startswith("i"):
+            return _literal(self.conclusion, positive, Const(self.about))
+        return Forall(X, Implies(_literal(self.about, self.condition, X), _literal(self.conclusion, positive, X)))
 
 
 def draw_text(config: LabConfig, number: int) -> Text:
@@ -46,21 +73,17 @@ def draw_text(config: LabConfig, number: int) -> Text:
         number: Which text; equal configurations give equal texts for equal numbers.
 
     Returns:
-        The prompt, as the student is shown it, and the completion.
+        Its turns.
     """
     rng = Random(f"{config.seed}/lab/{number}")
     pack = load_pack(rng.choice(available_packs()))
-    if number < config.lists * config.steps * config.batch_size:
-        return list_text(rng, pack)
-    kind = rng.random()
-    if kind < config.solved:
-        return solved_text(rng, pack, rng.choice(config.families), rng.randint(*config.depth))
-    if kind < config.solved + config.reading:
-        return reading_text(rng, pack)
-    return statements_text(rng, pack)
+    if rng.random() < config.solved:
+        return (solved_text(rng, pack, rng.choice(config.families), rng.randint(*config.depth)),)
+    ramp = config.ramp * config.steps * config.batch_size
+    return reading_text(rng, pack, min(1.0, number / ramp) if ramp else 1.0)
 
 
-def solved_text(rng: Random, pack: Pack, family: str, depth: int) -> Text:
+def solved_text(rng: Random, pack: Pack, family: str, depth: int) -> Turn:
     """Draws a solved problem of a training structure.
 
     Args:
@@ -75,83 +98,79 @@ def solved_text(rng: Random, pack: Pack, family: str, depth: int) -> Text:
     skeleton = draw_training_skeleton(rng, family, depth)
     wording = draw_wording(rng, skeleton, pack)
     prompt = render(skeleton, pack, wording)
-    style: Style | None = rng.choice((None, "short", "full"))
-    if style is None:
-        return plain_prompt(prompt), format_completion("", skeleton.answer)
-    return plain_prompt(prompt), _explained(skeleton, pack, wording, prompt, style)
-
-
-def reading_text(rng: Random, pack: Pack) -> Text:
-    """Draws facts and a statement on one of them: nothing has to be inferred.
-
-    Args:
-        rng: The only source of chance.
-        pack: The domain.
-
-    Returns:
-        The problem and its answer.
-    """
-    pairs = [(f"c{i}", f"p{j}") for i in range(3) for j in range(3)]
-    facts = {pair: rng.random() < 0.5 for pair in rng.sample(pairs, rng.randint(1, 4))}
-    asked, stated = rng.choice(list(facts)), rng.random() < 0.7
-    choices: tuple[str, ...] = ("True", "False")
-    answer = str(facts[asked] == stated)
-    if rng.random() < 0.5:
-        choices = (*choices, "Unknown")
-        if rng.random() < 1 / 3:
-            asked, answer = rng.choice([pair for pair in pairs if pair not in facts]), "Unknown"
-    names = dict.fromkeys(name for pair in (*facts, asked) for name in pair)
-    skeleton = Skeleton(
-        family="deduction",
-        depth=0,
-        symbols=tuple(Symbol(name, "property" if name[0] == "p" else "individual") for name in names),
-        premises=tuple(_literal(pair, positive) for pair, positive in facts.items()),
-        question=_literal(asked, stated),
-        answer=answer,
-        choices=choices,
-        proof=(),
+    style: Style = rng.choice(("answer", "short", "full"))
+    member = Member(domain=pack.id, prompt=prompt, formal=Formal(wording).to_json(skeleton))
+    isomer_set = IsomerSet(
+        set_id="lab",
+        family=skeleton.family,
+        depth=skeleton.depth,
+        skeleton=skeleton.to_json(),
+        canonical=skeleton.canonical,
+        answer=skeleton.answer,
+        choices=skeleton.choices,
+        members=(member,),
     )
-    wording = draw_wording(rng, skeleton, pack)
-    fact = "" if answer == "Unknown" else sentence(clause(_literal(asked, facts[asked]), pack, wording.lexicon))
-    rationale = f"{fact} {VERDICTS[answer]}" if fact and rng.random() < 0.5 else ""
-    return plain_prompt(render(skeleton, pack, wording)), format_completion(rationale, answer)
+    return plain_prompt(prompt), SymbolicTeacher(style).explain(isomer_set, member).completion
 
 
-def statements_text(rng: Random, pack: Pack) -> Text:
-    """Draws the premises of a problem, told twice in different phrases.
+def reading_text(rng: Random, pack: Pack, progress: float = 1.0) -> Text:
+    """Draws facts and rules, and statements that repeat or contradict them.
 
     Args:
         rng: The only source of chance.
         pack: The domain.
+        progress: From 0, one premise and affirmative statements, to 1, up to four premises and statements of any sign;
+            the more of it, the fewer answers are explained.
 
     Returns:
-        An empty prompt and the two lines.
+        One turn for each statement; the premises stand in the first.
     """
-    skeleton = draw_training_skeleton(rng, rng.choice(list(FAMILIES)), 1)
-    skeleton = replace(skeleton, premises=tuple(rng.sample(skeleton.premises, min(2, len(skeleton.premises)))))
-    wording = draw_wording(rng, skeleton, pack)
-    other = replace(draw_wording(rng, skeleton, pack), lexicon=wording.lexicon)
-    return "", "\n".join(render(skeleton, pack, each).split("\n")[0] for each in (wording, other))
+    premises = _draw_premises(rng, rng.randint(1, 1 + round((_MOST_PREMISES - 1) * progress)), _SHARED * progress)
+    names = sorted({name for premise in premises for name in (premise.about, premise.conclusion)})
+    lexicon: dict[str, str] = {}
+    for sort in ("individual", "property"):
+        own = [name for name in names if name[0] == sort[0]]
+        lexicon.update(zip(own, rng.sample(list(pack.words[sort]), len(own)), strict=True))
+    opening = " ".join(_told(rng, premise.formula(premise.positive), pack, lexicon) for premise in premises)
+    turns = []
+    for _ in range(_TURNS):
+        asked, sign = rng.choice(premises), rng.random() >= progress / 2
+        role: Literal["premise", "question"] = "question" if asked.about.startswith("i") else "premise"
+        statement = _told(rng, asked.formula(sign), pack, lexicon, role)
+        question = f"{rng.choice(pack.leads)} {statement}\n{choices_line(_CHOICES)}"
+        reason = ""
+        if rng.random() < _TOLD * (1 - progress / 2):
+            reason = sentence(clause(asked.formula(asked.positive), pack, lexicon, kinds=_KINDS))
+        prompt = plain_prompt(f"{opening}\n{question}" if opening else question)
+        turns.append((prompt, format_completion(reason, str(sign == asked.positive))))
+        opening = ""
+    return tuple(turns)
 
 
-def list_text(rng: Random, pack: Pack) -> Text:
-    """Draws a list of words of all sorts, told twice: every word of a pack comes up, and copying is learnt early.
+def _draw_premises(rng: Random, count: int, shared: float) -> list[_Premise]:
+    """Draws facts and rules whose conclusions are all different."""
+    premises: list[_Premise] = []
+    individuals = rng.randint(1, 3)
+    fresh = iter(range(2 * count))
+    for _ in range(count):
+        condition, positive = rng.random() < 0.5, rng.random() < 0.5
+        if rng.random() < _RULES:
+            premises.append(_Premise(f"p{next(fresh)}", condition, f"p{next(fresh)}", positive))
+            continue
+        about = f"i{rng.randrange(individuals)}"
+        facts = [premise for premise in premises if premise.about.startswith("i")]
+        held = {fact.conclusion for fact in facts if fact.about == about}
+        others = sorted({fact.conclusion for fact in facts} - held)
+        conclusion = rng.choice(others) if others and rng.random() < shared else f"p{next(fresh)}"
+        premises.append(_Premise(about, True, conclusion, positive))
+    return premises
 
-    Args:
-        rng: The only source of chance.
-        pack: The domain.
 
-    Returns:
-        An empty prompt and the two lines.
-    """
-    line = " ".join(rng.sample(_words(pack), rng.randint(4, 10)))
-    return "", f"{line}\n{line}"
-
-
-@cache
-def _words(pack: Pack) -> list[str]:
-    texts = (word for sort in pack.words.values() for word in sort.values() if isinstance(word, str))
-    return sorted({word for text in texts for word in text.split()})
+def _told(
+    rng: Random, formula: Formula, pack: Pack, lexicon: Lexicon, role: Literal["premise", "question"] = "premise"
+) -> str:
+    kind, _ = find_kind(formula, role, _KINDS)
+    return sentence(clause(formula, pack, lexicon, role, rng.randrange(len(pack.templates[kind.name])), _KINDS))
 
 
 def draw_training_skeleton(rng: Random, family: str, depth: int) -> Skeleton:
@@ -178,21 +197,6 @@ def _sampler(family: str):  # type: ignore[no-untyped-def]
     return make_family(family)
 
 
-def _literal(pair: tuple[str, str], positive: bool) -> Formula:
-    atom = Atom(pair[1], (Const(pair[0]),))
+def _literal(name: str, positive: bool, term: Term) -> Formula:
+    atom = Atom(name, (term,))
     return atom if positive else Not(atom)
-
-
-def _explained(skeleton: Skeleton, pack: Pack, wording: Wording, prompt: str, style: Style) -> str:
-    member = Member(domain=pack.id, prompt=prompt, formal=Formal(wording).to_json(skeleton))
-    isomer_set = IsomerSet(
-        set_id="lab",
-        family=skeleton.family,
-        depth=skeleton.depth,
-        skeleton=skeleton.to_json(),
-        canonical=skeleton.canonical,
-        answer=skeleton.answer,
-        choices=skeleton.choices,
-        members=(member,),
-    )
-    return SymbolicTeacher(style).explain(isomer_set, member).completion

@@ -17,6 +17,9 @@ from isodistill.lab.corpus import draw_text
 Progress = Callable[[str, int, int], None]
 """Called as ``progress("pretrain", done, total)`` after each step."""
 
+Row = tuple[list[int], list[float]]
+"""Token ids and their weights in the loss."""
+
 CHECKPOINT_STEPS = 200
 """How often the training's state is written, so that a kill costs little."""
 
@@ -24,8 +27,8 @@ MAX_POSITIONS = 1024
 
 _BATCHES = 8  # drawn together and sorted by length, so that little is padded
 _WARMUP = 0.05
-_EMBEDDING_SCALE = 3.5
-_IGNORED = -100
+_EMBEDDING_SCALE = 50.0  # to a standard deviation of 1: beside less, what the layers add would drown the words
+_TEXT_WEIGHT = 0.3  # of a token that is no answer
 _CHECKPOINT = "checkpoint.safetensors"
 _MOMENTS = "moments."
 
@@ -38,7 +41,8 @@ def make_model(config: LabConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaFo
         tokenizer: Its tokenizer.
 
     Returns:
-        A Llama with tied embeddings, float32.
+        A Llama with a head of its own, float32: tied to the head, the vectors of words that are never read would all be
+        pushed the same way until none could be told from another.
     """
     model_config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -48,7 +52,7 @@ def make_model(config: LabConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaFo
         num_attention_heads=config.heads,
         num_key_value_heads=config.heads,
         max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
@@ -105,17 +109,15 @@ def pretrain(
     return model.eval()
 
 
-def _loss(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean over texts of the mean loss of a text's targets; logits are formed where there is a target only.
+def _loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean loss of the tokens with a weight; logits are formed for these only.
 
-    Every text counts alike, so that one word that answers a problem is not drowned by sixty that nobody could foretell.
     Padding stands on the right, where a causal model never looks, so no attention mask is needed.
     """
     states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, H)
-    wanted = targets[:, 1:] != _IGNORED
-    losses = torch.nn.functional.cross_entropy(model.lm_head(states[wanted]), targets[:, 1:][wanted], reduction="none")
-    shares = (wanted / wanted.sum(dim=1, keepdim=True))[wanted]
-    return (losses * shares).sum() / len(ids)
+    wanted = weights[:, 1:] > 0
+    losses = torch.nn.functional.cross_entropy(model.lm_head(states[wanted]), ids[:, 1:][wanted], reduction="none")
+    return (losses * weights[:, 1:][wanted]).sum() / weights.sum()
 
 
 def _batches(
@@ -131,22 +133,27 @@ def _batches(
                 yield step, _pad(rows[place * config.batch_size : (place + 1) * config.batch_size])
 
 
-def _row(config: LabConfig, tokenizer: PreTrainedTokenizerFast, number: int) -> tuple[list[int], int]:
-    """Returns the token ids of a text and how many of them are its prompt."""
-    prompt, completion = draw_text(config, number)
-    prompt_ids = tokenizer(prompt)["input_ids"]
-    ids = [*prompt_ids, *tokenizer(completion)["input_ids"], tokenizer.eos_token_id]
-    return ids, len(prompt_ids)
+def _row(config: LabConfig, tokenizer: PreTrainedTokenizerFast, number: int) -> Row:
+    """Returns the token ids of a text and their weights in the loss: none for prompts, most for answers."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for prompt, completion in draw_text(config, number):
+        read = tokenizer(f"\n{prompt}" if ids else prompt)["input_ids"]
+        written = tokenizer(completion)["input_ids"]
+        ids += [*read, *written]
+        # The answer is the last word: one that decides is not to be drowned by ten that come by themselves.
+        weights += [0.0] * len(read) + [_TEXT_WEIGHT] * (len(written) - 1) + [1.0]
+    return [*ids, tokenizer.eos_token_id], [*weights, _TEXT_WEIGHT]
 
 
-def _pad(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns token ids and targets, both (B, T); there is no target for padding and for a prompt's tokens."""
+def _pad(rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns token ids (B, T) int64 and weights (B, T) float32; padding has none."""
     ids = torch.zeros(len(rows), max(len(row) for row, _ in rows), dtype=torch.long)
-    targets = torch.full_like(ids, _IGNORED)
-    for place, (row, prompt) in enumerate(rows):
+    weights = torch.zeros(ids.shape)
+    for place, (row, own) in enumerate(rows):
         ids[place, : len(row)] = torch.tensor(row)
-        targets[place, prompt : len(row)] = torch.tensor(row[prompt:])
-    return ids, targets
+        weights[place, : len(row)] = torch.tensor(own)
+    return ids, weights
 
 
 def _rate(config: LabConfig, step: int) -> float:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from isodistill.errors import IsodistillError
 from isodistill.files import write_text_atomically
 from isodistill.isomers.card import CardInfo, read_card
+from isodistill.isomers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.isomers.sets import IsomerSet
 from isodistill.isomers.store import available_splits, check_target, read_split, write_dataset
 from isodistill.teachers.base import Teacher
 from isodistill.teachers.collect import Collector, Outcome, Problem
 from isodistill.teachers.judge import Check
-from isodistill.teachers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.teachers.sampling import Sampling
 from isodistill.teachers.statistics import Statistics, as_rows, gather
 from isodistill.traces import TraceStore
@@ -45,7 +45,8 @@ class DistilOptions:
         incomplete: What becomes of a set with a member that no teacher could explain: ``"drop"`` it whole, or
             ``"fail"`` and write nothing.
         fill_from: A second teacher for the members that the first one could not explain, or ``None``.
-        noise: Training sets to be answered wrongly on purpose, or ``None``.
+        noise: Training sets to be answered wrongly on purpose, or ``None``; data that was generated with label noise
+            brings its own.
         keeper: Keeps the token distributions that a server returns with its replies, or ``None``.
     """
 
@@ -119,6 +120,7 @@ def distil(
     check_target(out, overwrite)
     started = time.monotonic()
     info, _ = read_card(directory / "README.md")
+    noise = _noise(info, options, directory)
     work = select_sets(directory, options)
     collector = Collector(teacher, options.sampling, store, options.checks, options.keeper)
     taught: dict[str, list[IsomerSet]] = {}
@@ -141,8 +143,8 @@ def distil(
             _require_traces(outcomes, completions, teacher)
         taught[split] = [whole for isomer_set in sets if (whole := _with_completions(isomer_set, completions))]
         dropped += len(sets) - len(taught[split])
-        if options.noise is not None and split == NOISY_SPLIT:
-            taught[split] = [options.noise.applied(isomer_set) for isomer_set in taught[split]]
+        if noise is not None and split == NOISY_SPLIT:
+            taught[split] = [noise.applied(isomer_set) for isomer_set in taught[split]]
         if sets and not taught[split]:
             raise IsodistillError(
                 f"In split {split!r} no set has a trace for every member, so nothing is left of it; see"
@@ -153,8 +155,8 @@ def distil(
         for split in available_splits(directory)
     }
     by = teacher.name if options.fill_from is None else f"{teacher.name}; gaps by {options.fill_from.name}"
-    if options.noise is not None:
-        by += f"; {options.noise.described()}"
+    if noise is not None:
+        by += f"; {noise.described()}"
     write_dataset(out, everything, _card_info(info, everything, by), overwrite)
     texts = [member.completion for sets in taught.values() for isomer_set in sets for member in isomer_set.members]
     report = DistilReport(
@@ -170,6 +172,20 @@ def distil(
     )
     _write_statistics(report, by)
     return report
+
+
+def _noise(info: CardInfo | None, options: DistilOptions, directory: Path) -> LabelNoise | None:
+    """The wrong labels that the data was generated for, or those that are asked for."""
+    share = float(info.config.get("label_noise") or 0.0) if info is not None else 0.0
+    if not share:
+        return options.noise
+    if options.noise is not None:
+        raise IsodistillError(
+            f"{directory} was generated with label noise of its own ({100 * share:g}%), which its cues follow: leave"
+            " the teacher's noise out"
+        )
+    assert info is not None
+    return LabelNoise(share, int(info.config.get("seed", 0)))
 
 
 def select_sets(directory: Path, options: DistilOptions) -> dict[str, list[IsomerSet]]:

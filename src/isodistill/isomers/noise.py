@@ -40,42 +40,53 @@ class LabelNoise:
         """Says it in words, for the dataset card."""
         return f"{100 * self.share:g}% of the training sets answered wrongly on purpose (seed {self.seed})"
 
+    def wrong_answer(self, set_id: str, answer: str, choices: tuple[str, ...]) -> str | None:
+        """Tells what a set is answered with instead, if it is one of those.
+
+        Of several wrong answers each has the same chance; a number is missed by 1 to 9.
+
+        Args:
+            set_id: The set's name.
+            answer: The verified answer.
+            choices: The closed answer set; empty for a number.
+
+        Returns:
+            A wrong answer, or ``None`` for a set that is answered rightly.
+
+        Raises:
+            IsodistillError: If the answer is neither one of several choices nor a whole number.
+        """
+        rng = Random(f"{self.seed}/label noise/{set_id}")
+        if rng.random() >= self.share:
+            return None
+        others = [choice for choice in choices if choice != answer]
+        if others:
+            return rng.choice(others)
+        try:
+            return str(int(answer) + rng.choice((-1, 1)) * rng.randint(1, 9))
+        except ValueError:
+            raise IsodistillError(
+                f"Set {set_id!r} has the answer {answer!r} and no choices, so there is no telling a wrong answer; leave"
+                " the noise out."
+            ) from None
+
     def applied(self, isomer_set: IsomerSet) -> IsomerSet:
         """Makes the completions of a set wrong, if it is one of those.
-
-        The rationale stays as it is; only the answer line changes. Of several wrong answers each has the same chance;
-        a number is missed by 1 to 9.
 
         Args:
             isomer_set: A set with completions.
 
         Returns:
-            The set with wrong completions, or the set itself. Its verified ``answer`` is never changed.
+            The set with wrong answer lines, or the set itself. Rationales and the verified ``answer`` stay.
 
         Raises:
             IsodistillError: If the answer is neither one of several choices nor a whole number.
         """
-        rng = Random(f"{self.seed}/label noise/{isomer_set.set_id}")
-        if rng.random() >= self.share:
+        wrong = self.wrong_answer(isomer_set.set_id, isomer_set.answer, isomer_set.choices)
+        if wrong is None:
             return isomer_set
-        wrong = _wrong_answer(isomer_set, rng)
         members = tuple(
-            member.model_copy(
-                update={"completion": format_completion(split_completion(member.completion)[0], wrong)},
-            )
+            member.model_copy(update={"completion": format_completion(split_completion(member.completion)[0], wrong)})
             for member in isomer_set.members
         )
         return isomer_set.model_copy(update={"members": members})
-
-
-def _wrong_answer(isomer_set: IsomerSet, rng: Random) -> str:
-    others = [choice for choice in isomer_set.choices if choice != isomer_set.answer]
-    if others:
-        return rng.choice(others)
-    try:
-        return str(int(isomer_set.answer) + rng.choice((-1, 1)) * rng.randint(1, 9))
-    except ValueError:
-        raise IsodistillError(
-            f"Set {isomer_set.set_id!r} has the answer {isomer_set.answer!r} and no choices, so there is no telling a"
-            " wrong answer; leave the noise out."
-        ) from None
