@@ -201,9 +201,10 @@ class MovingAverage:
         return average / (1 - self.ema)
 
 
-def test_fishr_over_three_steps(student):
-    weight, ema = 50.0, 0.6
-    aligner = GradientAligner(student, "fishr", penalty_weight=weight, ema=ema)
+@pytest.mark.parametrize(("scale", "weight"), [("raw", 50.0), ("relative", 2.0)])
+def test_fishr_over_three_steps(student, scale, weight):
+    ema = 0.6
+    aligner = GradientAligner(student, "fishr", penalty_weight=weight, ema=ema, scale=scale)
     averages = [MovingAverage(ema) for _ in range(3)]
     for step in range(3):
         batch = make_batch((0, 1, 2, 2, 1, 0, 0), seed=step)
@@ -215,6 +216,8 @@ def test_fishr_over_three_steps(student):
             variances.append(averages[d].update(centred.pow(2).mean(dim=0)))
         mean = torch.stack(variances).mean(dim=0)
         penalty = sum((v - mean).pow(2).mean() for v in variances) / 3
+        if scale == "relative":
+            penalty = penalty / mean.detach().pow(2).mean()
         plain = gradient(mean_loss(student, batch), student)
         expected = gradient(mean_loss(student, batch) + weight * penalty, student)
         assert relative_error(found, expected) < 1e-9, step
@@ -223,7 +226,7 @@ def test_fishr_over_three_steps(student):
 
 
 def test_fishr_reaches_the_layers_before_the_last(student, batch):
-    found = take_step(GradientAligner(student, "fishr", penalty_weight=50.0), student, batch)
+    found = take_step(GradientAligner(student, "fishr", penalty_weight=5.0), student, batch)
     plain = gradient(mean_loss(student, batch), student)
     early = [name for name in found if ".mix." in name]
     assert early

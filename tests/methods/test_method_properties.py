@@ -158,6 +158,7 @@ def test_one_domain_is_plain_training(name):
         ("fish", {"meta_step": 0.0}, "meta_step=0.0"),
         ("fish", {"meta_step": 1.5}, "meta_step=1.5"),
         ("fishr", {"ema": 1.0}, "ema=1.0"),
+        ("fishr", {"scale": "log"}, "scale='log'"),
         ("fishr", {"penalty_weight": -1.0}, "penalty_weight=-1.0"),
         ("fishr", {"anneal_fraction": 2.0}, "anneal_fraction=2.0"),
         ("and_mask", {"tau": 1.1}, "tau=1.1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -21,7 +21,10 @@ class Fishr(AnnealedPenalty):
 
         v_d = Var over sequences i of domain d of  grad_i        (entrywise, population variance)
         vhat_d = (ema EMA_d + (1 - ema) v_d) / (1 - ema)         (EMA_d is constant; its update is the numerator)
-        objective = mean loss + lambda mean_d mse(vhat_d, mean_e vhat_e)
+        vbar   = mean_e vhat_e
+        objective = mean loss + lambda mean_d sum (vhat_d - vbar)² / (sum vbar² + eps)    (relative, the denominator
+                                                                                           without a gradient)
+        objective = mean loss + lambda mean_d mean (vhat_d - vbar)²                       (raw: the original)
 
     The original takes the gradients of the classifier. A language model's head is frozen under LoRA, so the factors
     A and B of the last adapted layer stand in; grad_i is that of sequence i's mean loss. With x the layer's input,
@@ -30,29 +33,43 @@ class Fishr(AnnealedPenalty):
     occurrence of B in gA is lost, because no activation's gradient shows it.
 
     Source: Rame et al. (arXiv 2109.02934), as in DomainBed's ``Fishr``: no penalty before the annealing ends,
-    optimizer state cleared at the switch, ema 0.95. Departures: lambda is 1 (1000 there, for the sum-reduced
-    gradients of a classifier; on LoRA factors 100 already collapses the run); the switch is a share of the run, and
-    comes at once by default, because a short run has learnt a shortcut by then; under gradient accumulation the penalty
-    is the mean over micro-batches.
+    optimizer state cleared at the switch, ema 0.95. Departures: the penalty is relative to the variances' own size,
+    because the gradients of LoRA factors are so small (B starts at zero) that the original's squared variances, 1e-12
+    and less on the lab student, do nothing at any weight in its range; lambda is 1 (1000 there, for the raw penalty
+    of a classifier's sum-reduced gradients); the switch is a share of the run, and comes at once by default, because a
+    short run has learnt a shortcut by then; under gradient accumulation the penalty is the mean over micro-batches.
 
     Args:
         penalty_weight: lambda.
         anneal_fraction: The share of the run without the penalty; 0.3 is DomainBed's.
         ema: The decay of the averaged variances, in [0, 1).
+        scale: ``"relative"`` or ``"raw"``.
+
+    Raises:
+        IsodistillError: if an argument is out of range, naming it.
     """
 
     name: ClassVar[str] = "fishr"
     source: ClassVar[str] = "arXiv 2109.02934"
     search_space: ClassVar[Mapping[str, Range | Choice]] = {"penalty_weight": Range(0.01, 100.0, log=True)}
-    """DomainBed's range is 10 to 10,000, for a classifier's gradients; on LoRA factors 100 collapses the run."""
+    """DomainBed's range is 10 to 10,000, for the raw penalty on a classifier's gradients."""
     min_domains: ClassVar[int] = 2
     micro_batch_exact: ClassVar[bool] = False
 
-    def __init__(self, penalty_weight: float = 1.0, anneal_fraction: float = 0.0, ema: float = 0.95) -> None:
+    def __init__(
+        self,
+        penalty_weight: float = 1.0,
+        anneal_fraction: float = 0.0,
+        ema: float = 0.95,
+        scale: Literal["relative", "raw"] = "relative",
+    ) -> None:
         super().__init__(penalty_weight, anneal_fraction, before=0.0)
         if not 0.0 <= ema < 1.0:
             raise IsodistillError(f"ema={ema} is out of range: give a number in [0, 1)")
+        if scale not in ("relative", "raw"):
+            raise IsodistillError(f"scale={scale!r} is unknown: choose 'relative' or 'raw'")
         self.ema = ema
+        self.scale = scale
         self._averages: dict[int, torch.Tensor] = {}
         self._values: list[float] = []
 
@@ -80,7 +97,10 @@ class Fishr(AnnealedPenalty):
         if len(smoothed) < 2:
             return None
         stacked = torch.stack(smoothed)  # (K, P)
-        value = (stacked - stacked.mean(0)).square().mean()
+        shared = stacked.mean(0)
+        value = (stacked - shared).square().mean()
+        if self.scale == "relative":
+            value = value / shared.detach().square().mean().clamp_min(torch.finfo(shared.dtype).tiny)
         self._values.append(float(value.detach()))
         if self.penalty_weight == 0.0:
             return None

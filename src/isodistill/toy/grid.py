@@ -57,6 +57,8 @@ class Case:
         self.options: dict[str, Any] = {}
         if len(parts) == 2 and self.method == "iga" and parts[1] in get_args(MaskSpace):
             self.options["mask_space"] = parts[1]
+        elif len(parts) == 1 and self.method == "fishr":
+            self.options["scale"] = "raw"  # here gradients are of order 1, as in the classifier that it was made for
         elif len(parts) != 1:
             raise IsodistillError(f"method={name!r} is unknown: only iga has spaces, {', '.join(get_args(MaskSpace))}")
 
