@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_study import save_student, study_values
+from tiny_study import GENERATE, save_student, study_values
 
 from isodistill.errors import IsodistillError
 from isodistill.evaluation import Evaluation, is_ood_split
+from isodistill.isomers import generate, make_config
 from isodistill.isomers.store import read_split
 from isodistill.runs import RunRecord
 from isodistill.study import StudyFolder, execute
@@ -258,3 +259,28 @@ def test_a_failed_cell_is_named_and_stops_nothing_else(student: Path, tmp_path: 
     run_study(parse_study(values, "test"), tmp_path, workers=0, retry_failed=True)
     assert (tmp_path / "cells" / slug / "error.json").stat().st_mtime_ns > stamp
     assert StudyFolder.open(tmp_path).finals("as given")[0].arm == "erm"
+
+
+def test_final_runs_are_measured_on_benchmarks_too(student: Path, tmp_path: Path) -> None:
+    generate(make_config(**GENERATE | {"sets": 2, "validation_sets": 0, "seed": 9}), tmp_path / "other")
+    values = study_values(
+        student,
+        methods={"erm": {}, "iga": {}},
+        training=SHORT,
+        seeds=[0],
+        benchmarks=[f"isomers:{tmp_path / 'other'}"],
+    )
+    outcome = run_study(parse_study(values, "test"), tmp_path / "study", workers=0)
+    assert outcome.results is not None
+    (result,) = outcome.results.results
+    measured = {effect.measure for effect in result.effects}
+    run = outcome.folder.finals("as given")[0]
+    evaluation = Evaluation.load(run.folder / "evaluation.json")
+    (record,) = evaluation.benchmarks.values()
+    assert record.splits
+    assert not any(is_ood_split(split) for split in record.splits), "a benchmark would enter the mean over splits"
+    assert any(split in name for split in record.splits for name in measured)
+    values["benchmarks"] = ["sudoku"]
+    with pytest.raises(IsodistillError, match="sudoku"):
+        run_study(parse_study(values, "test"), tmp_path / "refused", workers=0)
+    assert not (tmp_path / "refused").exists()

@@ -156,6 +156,8 @@ class StudyConfig(_Model):
         methods: The methods by label.
         training: Options of `TrainJob` and `IsomerConfig` that all methods share.
         evaluation: How the final runs are evaluated; trials differ in the splits alone.
+        benchmarks: Public benchmarks that the final runs are measured on too, ``NAME`` or ``NAME:ARGUMENT`` (see
+            `isodistill benchmarks`); they count in no mean over splits.
         seeds: The training seeds.
         baseline: The label that the others are held against.
         search: The search for hyperparameters, or ``None`` for the values as given.
@@ -171,6 +173,7 @@ class StudyConfig(_Model):
     methods: dict[str, MethodEntry] = Field(min_length=1)
     training: dict[str, Any] = Field(default_factory=dict)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    benchmarks: tuple[str, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     baseline: str = "erm"
     search: SearchConfig | None = None
@@ -181,7 +184,12 @@ class StudyConfig(_Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for field, names in (("seeds", self.seeds), ("students", self.students), ("controls", self.controls)):
+        for field, names in (
+            ("seeds", self.seeds),
+            ("students", self.students),
+            ("controls", self.controls),
+            ("benchmarks", self.benchmarks),
+        ):
             if len(set(names)) < len(names):
                 raise ValueError(f"{field} names something twice")
         for name in self.data:

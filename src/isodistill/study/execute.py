@@ -7,14 +7,16 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, set_seed
 
-from isodistill.evaluation import Evaluation, evaluate, ood_accuracy
+from isodistill.benchmarks import Benchmark, add_benchmark, check_ways, make_benchmark, parse_benchmark
+from isodistill.errors import IsodistillError
+from isodistill.evaluation import Evaluation, EvaluationConfig, evaluate, ood_accuracy
 from isodistill.files import write_text_atomically
 from isodistill.runs import EVALUATION_FILE
 from isodistill.students import load_adapter, load_student
@@ -113,7 +115,10 @@ def run_cell(folder: StudyFolder, cell: Cell, students: Students) -> None:
         training = {} if cell.arm.kind == "untuned" else _train(cell, place, data.training(cell), students)
         write_text_atomically(place / TRAINING_FILE, _dump(training))
     numbers = json.loads((place / TRAINING_FILE).read_text(encoding="utf-8"))
-    numbers |= _score(cell, place, data, students) if cell.stage == "trial" else _test(cell, place, data, students)
+    if cell.stage == "trial":
+        numbers |= _score(cell, place, data, students)
+    else:
+        numbers |= _test(cell, place, data, students, folder.config.benchmarks)
     if not folder.config.keep_adapters:
         drop_weights(place)
     write_text_atomically(place / METRICS_FILE, _dump(numbers | {"threads": torch.get_num_threads()}))
@@ -166,15 +171,41 @@ def _score(cell: Cell, place: Path, data: StudyData, students: Students) -> dict
     return numbers
 
 
-def _test(cell: Cell, place: Path, data: StudyData, students: Students) -> dict[str, Any]:
-    found = _evaluate(cell, place, data.test(cell), place / EVALUATION_FILE, students)
+def _test(cell: Cell, place: Path, data: StudyData, students: Students, benchmarks: Sequence[str]) -> dict[str, Any]:
+    wanted = study_benchmarks(benchmarks, cell.evaluation)
+    found = _evaluate(cell, place, data.test(cell), place / EVALUATION_FILE, students, wanted)
     outside = ood_accuracy(found, samples=100).estimate
     numbers: dict[str, Any] = {"ood_accuracy": None if outside is None else outside.value}
     numbers |= {f"accuracy:{split}": result.accuracy.value for split, result in found.splits.items()}
     return numbers | {"seconds_evaluation": found.seconds}
 
 
-def _evaluate(cell: Cell, place: Path, data: Path, file: Path, students: Students) -> Evaluation:
+def study_benchmarks(names: Sequence[str], config: EvaluationConfig) -> list[Benchmark]:
+    """Reads the benchmarks of a study.
+
+    Args:
+        names: What the study's file calls them.
+        config: How they will be evaluated.
+
+    Returns:
+        The benchmarks.
+
+    Raises:
+        IsodistillError: if one is unknown, cannot be read or cannot be evaluated in that way.
+    """
+    wanted = []
+    for name in names:
+        kind, argument = parse_benchmark(name)
+        if kind.build is None:
+            raise IsodistillError(f"the benchmark {name!r} runs through `isodistill evaluate` only: leave it out here")
+        wanted.append(make_benchmark(kind.name, argument))
+    check_ways(wanted, config)
+    return wanted
+
+
+def _evaluate(
+    cell: Cell, place: Path, data: Path, file: Path, students: Students, benchmarks: Sequence[Benchmark] = ()
+) -> Evaluation:
     if file.is_file():
         return Evaluation.load(file)
     model, tokenizer = students.fresh(cell.student)
@@ -183,6 +214,8 @@ def _evaluate(cell: Cell, place: Path, data: Path, file: Path, students: Student
     if torch.cuda.is_available():
         model = model.to("cuda")
     found = evaluate(model, tokenizer, data, cell.evaluation, student=cell.student, adapter=cell.arm.label)
+    for benchmark in benchmarks:
+        found = add_benchmark(found, model, tokenizer, benchmark, cell.evaluation)
     found.save(file)
     return found
 

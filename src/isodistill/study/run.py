@@ -15,7 +15,7 @@ from isodistill.students import resolve_student
 from isodistill.study.cells import Cell, Stage
 from isodistill.study.config import StudyConfig
 from isodistill.study.data import StudyData, check_data, facts
-from isodistill.study.execute import Students, clear
+from isodistill.study.execute import Students, clear, study_benchmarks
 from isodistill.study.folder import ERROR_FILE, Plan, StudyFolder
 from isodistill.study.plan import Planner, record_trials
 from isodistill.study.results import Results, sum_up
@@ -59,6 +59,7 @@ def prepare_study(config: StudyConfig, out: Path, progress: Progress | None = No
     """
     for name, entry in config.data.items():
         check_data(name, entry)
+    study_benchmarks(config.benchmarks, config.evaluation)
     known = {name: facts(name, entry) for name, entry in config.data.items()}
     planner = Planner(config, known)
     folder = StudyFolder.create(out, config)
