@@ -34,7 +34,7 @@ class Table:
 
 
 def accuracy_table(panel: Panel) -> Table:
-    """Accuracy of the written answers by split and group, with 95% intervals.
+    """Accuracy by split and group, with 95% intervals.
 
     Args:
         panel: The panel.

@@ -27,7 +27,7 @@ def accuracy_chart(panel: Panel) -> Chart | None:
     return Chart(
         "accuracy",
         f"Accuracy by split and group. {said}.",
-        "Share of the problems whose written answer is right, by split. Lines are 95% bootstrap intervals over isomer "
+        "Share of the problems answered rightly, by split. Lines are 95% bootstrap intervals over isomer "
         "sets and, where there are several, training seeds; the dashed line is the baseline's mean.",
         DOT_HEADER,
         dot_rows(measures),
