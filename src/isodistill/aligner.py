@@ -15,6 +15,7 @@ from isodistill.gradients.engines import engine_class
 from isodistill.gradients.layers import as_float32, factor_name, find_adapted_layers
 from isodistill.last_layer import LastLayerTap
 from isodistill.methods import Diagnostics, Forward, Method, RunInfo, build_method, build_penalty
+from isodistill.update_mask import mask_updates
 from isodistill.window import WindowCollector, num_processes
 
 DomainWeighting = Literal["tokens", "uniform"]
@@ -354,28 +355,7 @@ class GradientAligner:
         self._optimizer = optimizer
         if not self.method.masks_update:
             return
-        before: dict[str, torch.Tensor] = {}
-
-        def remember(*_: Any) -> None:
-            before.clear()
-            for layer in self.layers:
-                for part in ("lora_A", "lora_B"):
-                    name = factor_name(layer, part)
-                    if name in self._collector.masks:
-                        before[name] = layer.factor(part).detach().clone()
-
-        @torch.no_grad()
-        def mask_update(*_: Any) -> None:
-            for layer in self.layers:
-                for part in ("lora_A", "lora_B"):
-                    name = factor_name(layer, part)
-                    if name in before:
-                        parameter = layer.factor(part)
-                        update = (parameter - before[name]).mul_(self._collector.masks[name].to(parameter.dtype))
-                        parameter.copy_(before[name].add_(update))
-            before.clear()
-
-        self._hooks = [optimizer.register_step_pre_hook(remember), optimizer.register_step_post_hook(mask_update)]
+        self._hooks = mask_updates(optimizer, self.layers, lambda: self._collector.masks)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Returns what must survive a checkpoint (running averages, warm subspaces, weights), as named tensors."""

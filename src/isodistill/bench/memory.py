@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from isodistill.bench.timing import BenchTable, Progress, this_machine
+from isodistill.errors import IsodistillError
 
 # Runs alone in a fresh process, because the peak of a process never falls again.
 _SCRIPT = """
@@ -73,7 +74,7 @@ def bench_memory(
         largest adapted layer in fp32 and K adapters.
 
     Raises:
-        RuntimeError: if a process fails; its last lines are in the message.
+        IsodistillError: if a process fails; its last lines are in the message.
     """
     from isodistill.students import load_student
 
@@ -106,6 +107,6 @@ def bench_memory(
 def _run(job: dict[str, Any]) -> dict[str, float]:
     done = subprocess.run([sys.executable, "-c", _SCRIPT, json.dumps(job)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError("the measuring process failed: " + " | ".join(done.stderr.strip().splitlines()[-3:]))
+        raise IsodistillError("the measuring process failed: " + " | ".join(done.stderr.strip().splitlines()[-3:]))
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return found

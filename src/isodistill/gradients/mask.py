@@ -68,7 +68,7 @@ def domain_moments(
             continue
         difference = gradient - first if workspace is None else gradient.sub_(first)
         if shift is None or squares is None:
-            shift = torch.mul(difference, weight, out=_buffer(workspace, "shift", first))
+            shift = torch.mul(difference, weight, out=_buffer(workspace, "scratch", first))
             squares = torch.mul(shift, difference, out=_buffer(workspace, "variance", first))
         else:
             shift.add_(difference, alpha=weight)

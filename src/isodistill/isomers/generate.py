@@ -338,11 +338,14 @@ def _version(
     """Shows a problem as a split does: in its domains, with its cues."""
     skeleton = problem.skeleton
     mode: CueMode = split.cue if config.shortcut is not None else "absent"
+    noise = LabelNoise(config.label_noise if split.name == NOISY_SPLIT else 0.0, config.seed)
     members = []
     for domain in config.unseen_domains if split.unseen else config.domains:
         pack, cue, points_at = packs[domain], None, ""
         if config.shortcut is not None and mode != "absent":
-            true_class = _taught_class(config, family, problem, split)
+            # A cue goes with the answer that is taught, which is wrong in noisy training sets.
+            wrong = noise.wrong_answer(problem.set_id, skeleton.answer, skeleton.choices)
+            true_class = family.shortcut_class(skeleton if wrong is None else replace(skeleton, answer=wrong))
             rng = Random(f"{problem.place}/{domain}/cue/{mode}")
             cue_class = config.shortcut.draw_class(rng, true_class, len(family.classes), domain, mode)
             # The same phrase in every split, so that only its key word differs.
@@ -369,14 +372,6 @@ def _version(
         choices=skeleton.choices,
         members=tuple(members),
     )
-
-
-def _taught_class(config: GenerationConfig, family: Family, problem: _Problem, split: SplitSpec) -> int:
-    """The class of the answer that will be taught, which a cue goes with: the right one except in noisy sets."""
-    skeleton = problem.skeleton
-    noise = LabelNoise(config.label_noise if split.name == NOISY_SPLIT else 0.0, config.seed)
-    wrong = noise.wrong_answer(problem.set_id, skeleton.answer, skeleton.choices)
-    return family.shortcut_class(skeleton if wrong is None else replace(skeleton, answer=wrong))
 
 
 def _digest(text: str) -> str:

@@ -175,8 +175,8 @@ class IGA(Method):
         mean, take = moments.mean, None if workspace is None else workspace.take
         out = None if take is None else take("mask", tuple(mean.shape), mean)
         mask = conflict_mask(averages.mean, averages.variance, self.tau, self.conflict_normalization, out)
-        # The buffer of the averaged mean is free again once the mask stands.
-        masked = torch.mul(mask, mean, out=None if take is None else take("average mean", tuple(mean.shape), mean))
+        # The moments' scratch buffer is free again: one large buffer less.
+        masked = torch.mul(mask, mean, out=None if take is None else take("scratch", tuple(mean.shape), mean))
         self._meter.add_mask(layer_name, moments, mask.sum(), mask.numel(), masked, mask)
         return mask, masked
 
@@ -244,24 +244,22 @@ class _Meter:
         self.entries += entries
         # Copied, because the mask's buffer is used again; about a thousand entries of a tensor will do.
         self.samples.append(sample.flatten()[:: max(1, sample.numel() // _SAMPLE)].clone())
-        self.masks.append(
-            torch.stack((mask_sum, _energy(moments.mean), _energy(masked), moments.variance.sum())).double()
-        )
+        self.masks.append(torch.stack((mask_sum, _energy(moments.mean), _energy(masked), moments.variance.sum())))
 
     def add_projection(self, matrix: torch.Tensor, singular_values: torch.Tensor) -> None:
-        self.projections.append(torch.stack((_energy(matrix), _energy(singular_values))).double())
+        self.projections.append(torch.stack((_energy(matrix), _energy(singular_values))))
 
     def read(self) -> Diagnostics:
         if not self.layers:
             return Diagnostics(mean_mask=1.0, kept_energy=1.0)
-        table = torch.stack(self.masks)  # (tensors, 4)
+        table = torch.stack(self.masks).cpu().double()  # (tensors, 4); not every device knows fp64
         mask_sum, mean_energy, masked_energy, _ = table.sum(0).tolist()
         shares: dict[str, list[float]] = {}
         for layer, (_, mean, _, variance) in zip(self.layers, table.tolist(), strict=True):
             shares.setdefault(layer, []).append(conflict_share(variance, mean))
         residual = None
         if self.projections:
-            projected = torch.stack(self.projections)  # (layers, 2)
+            projected = torch.stack(self.projections).cpu().double()  # (layers, 2)
             # ||G - U S Vᵀ||² = ||G||² - ||S||² for the factors of a projection, without forming the difference.
             lost = (projected[:, 0] - projected[:, 1]).clamp_min(0.0).sum()
             total = float(projected[:, 0].sum())

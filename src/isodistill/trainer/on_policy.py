@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from isodistill.traces.signals import check_same_vocabulary
 from isodistill.trainer.config import IsomerConfig
 from isodistill.trainer.data import answer_position
 from isodistill.trainer.forward import refuse_scaled_logits
-from isodistill.trainer.signals import DEFAULT_TOP_K, score_batch
+from isodistill.trainer.signals import DEFAULT_TOP_K, label_counts, score_batch
 
 Batch = dict[str, torch.Tensor]
 
@@ -36,10 +37,12 @@ class BatchTeacher:
     Args:
         network: The teacher in evaluation mode, with the student's vocabulary.
         k: How many of its tokens are kept at each place.
+        args: The trainer's configuration.
     """
 
     network: Any
     k: int
+    args: IsomerConfig
 
     @classmethod
     def build(cls, args: IsomerConfig, given: Any, student: Any, tokenizer: Any) -> BatchTeacher | None:
@@ -84,7 +87,7 @@ class BatchTeacher:
         k = args.distillation_top_k or min(DEFAULT_TOP_K, width)
         if k > width:
             raise IsodistillError(f"distillation_top_k={k} is more than the vocabulary's {width} tokens; lower it")
-        return cls(network.to(args.device).eval(), k)
+        return cls(network.to(args.device).eval(), k, args)
 
     def score(self, batch: Batch) -> Batch:
         """Adds the teacher's distributions to a batch.
@@ -96,6 +99,30 @@ class BatchTeacher:
             The batch with teacher_ids and teacher_logprobs.
         """
         return batch | score_batch(self.network, batch, self.k)
+
+    def teach(
+        self, student: Any, tokenizer: Any, batches: list[Batch], step: int, logged: dict[str, list[float]]
+    ) -> list[Batch]:
+        """Has the student write a step's completions where it is due, and scores what has no scores.
+
+        Args:
+            student: The student, without wrappers of parallel training.
+            tokenizer: Its tokenizer.
+            batches: The step's micro-batches.
+            step: How many optimizer steps were made before.
+            logged: Lists of metrics by name; the sampled tokens and their seconds are added.
+
+        Returns:
+            The micro-batches with teacher_ids and teacher_logprobs.
+        """
+        started, tokens = time.monotonic(), 0
+        if is_on_policy(self.args, step):
+            batches = [own_completions(student, tokenizer, batch, self.args, step) for batch in batches]
+            tokens = sum(int(label_counts(batch["labels"]).sum()) for batch in batches)
+        if self.args.on_policy_fraction:
+            logged["on_policy/tokens"].append(tokens)
+            logged["on_policy/seconds"].append(time.monotonic() - started)
+        return [batch if "teacher_ids" in batch else self.score(batch) for batch in batches]
 
 
 def _bare(model: Any) -> Any:

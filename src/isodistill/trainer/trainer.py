@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +27,7 @@ from isodistill.trainer.config import TENSOR_ADAMW, IsomerConfig
 from isodistill.trainer.data import IsomerCollator, group_sets, is_paired, member_rows, shuffle_domains, training_rows
 from isodistill.trainer.forward import forward_view, labelled_pass, refuse_scaled_logits, scores_every_position
 from isodistill.trainer.objective import Objective
-from isodistill.trainer.on_policy import BatchTeacher, is_on_policy, own_completions
+from isodistill.trainer.on_policy import BatchTeacher
 from isodistill.trainer.signals import TEACHER_COLUMNS, add_stored_signals, label_counts
 from isodistill.window import num_processes
 
@@ -235,7 +234,9 @@ class IsomerTrainer(SFTTrainer):
         """Collects the micro-batches of one step, and counts their sequences over all processes."""
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         if self._teacher is not None and batches:
-            batches = self._teach(batches, self._teacher)
+            student = self.accelerator.unwrap_model(self.model)
+            step, logged = self.state.global_step, self._metrics["train"]
+            batches = self._teacher.teach(student, self.processing_class, batches, step, logged)
             num_items = self._get_num_items_in_batch(batches, self.args.device)
         count = sum(len(batch["domain_ids"]) for batch in batches)
         if num_processes() > 1:
@@ -246,19 +247,6 @@ class IsomerTrainer(SFTTrainer):
         else:
             self._window_sequences = float(count)
         return batches, num_items
-
-    def _teach(self, batches: list[dict[str, Any]], teacher: BatchTeacher) -> list[dict[str, Any]]:
-        """Has the student write the step's completions where it is due, and the teacher score what has no scores."""
-        args, step = cast(IsomerConfig, self.args), self.state.global_step
-        started, tokens = time.monotonic(), 0
-        if is_on_policy(args, step):
-            student = self.accelerator.unwrap_model(self.model)
-            batches = [own_completions(student, self.processing_class, batch, args, step) for batch in batches]
-            tokens = sum(int(label_counts(batch["labels"]).sum()) for batch in batches)
-        if args.on_policy_fraction:
-            self._metrics["train"]["on_policy/tokens"].append(tokens)
-            self._metrics["train"]["on_policy/seconds"].append(time.monotonic() - started)
-        return [batch if "teacher_ids" in batch else teacher.score(batch) for batch in batches]
 
     def _log_divergence(self, sums: torch.Tensor) -> None:
         total, count = self.accelerator.reduce(sums, "sum").tolist()

@@ -105,7 +105,8 @@ class TapEngine(Engine):
             self._sort(torch.ones(values.shape[:2], dtype=torch.bool))
         assert self._order is not None
         rows = values.flatten(0, 1)
-        return as_float32(rows[self._order.to(rows.device)]).split(self._counts)
+        self._order = self._order.to(rows.device)  # once a block, unless the layers lie on several devices
+        return as_float32(rows[self._order]).split(self._counts)
 
     def _sort(self, tokens: torch.Tensor) -> None:
         """Lists the positions of a flattened batch domain by domain; `tokens` (batch, length) says which count."""
