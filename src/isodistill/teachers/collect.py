@@ -273,7 +273,7 @@ class Collector:
             if self.store is not None:
                 self.store.add_failure(self.recipe(request), reply.reason, reply.detail)
         else:
-            judgement = self._judgement(request, reply.text, reply.finish)
+            judgement = self.judgement(request, reply.text, reply.finish)
             record = TraceRecord(
                 recipe=self.recipe(request),
                 set_id=request.isomer_set.set_id,
@@ -309,13 +309,46 @@ class Collector:
 
     def _judge(self, outcome: Outcome, request: Request, record: TraceRecord) -> None:
         # Judged anew: the checks may differ from those of the run that wrote it.
-        judgement = self._judgement(request, record.text, record.finish)
+        judgement = self.judgement(request, record.text, record.finish)
         outcome.attempts[request.attempt] = (record, judgement)
 
-    def _judgement(self, request: Request, text: str, finish: str) -> Judgement:
+    def judgement(self, request: Request, text: str, finish: str) -> Judgement:
+        """Judges a reply; another kind of collector judges in its own way.
+
+        Args:
+            request: What was asked for.
+            text: The reply; untrusted.
+            finish: Why it ends, see `Reply`.
+
+        Returns:
+            The judgement.
+        """
         # A teacher that always says the same gives no rationale by intention, never by bad luck.
         bare = not self.teacher.varies
         return judge(text, finish, request.isomer_set, request.member, self.checks, bare=bare)
+
+
+def require_replies(
+    outcomes: Sequence[Outcome], teacher: Teacher, store: TraceStore | None, asked: str = "problems"
+) -> None:
+    """Stops where requests went unanswered: dropping their sets would let an outage shape the data.
+
+    Args:
+        outcomes: What `Collector.collect` returned.
+        teacher: Who was asked.
+        store: Where the replies are, or ``None``.
+        asked: What was asked, in the plural.
+
+    Raises:
+        IsodistillError: If a problem has no reply for a reason that may pass.
+    """
+    lost = [outcome.failure for outcome in outcomes if outcome.failure is not None and not outcome.failure.permanent]
+    if lost:
+        kept = "" if store is None else f" (every reply so far is kept in {store.path})"
+        raise IsodistillError(
+            f"{len(lost)} of {len(outcomes)} {asked} got no reply from the teacher {teacher.name!r}, the first because"
+            f" of {lost[0].reason}: {lost[0].detail}; mend that and run the same command again{kept}."
+        )
 
 
 def _problem(request: Request) -> Problem:

@@ -17,7 +17,7 @@ from isodistill.isomers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.isomers.sets import IsomerSet
 from isodistill.isomers.store import available_splits, check_target, read_split, write_dataset
 from isodistill.teachers.base import Teacher
-from isodistill.teachers.collect import Collector, Outcome, Problem
+from isodistill.teachers.collect import Collector, Outcome, Problem, require_replies
 from isodistill.teachers.judge import Check
 from isodistill.teachers.sampling import Sampling
 from isodistill.teachers.statistics import Statistics, as_rows, gather
@@ -129,14 +129,14 @@ def distil(
     for split, sets in work.items():
         problems = problems_of(sets)
         outcomes = collector.collect(problems, _named(progress, split))
-        _require_replies(outcomes, teacher, store)
+        require_replies(outcomes, teacher, store)
         asked += outcomes
         completions = {outcome.problem.digest: outcome.completion for outcome in outcomes}
         missing = [problem for problem in problems if completions[problem.digest] is None]
         if missing and options.fill_from is not None:
             helper = Collector(options.fill_from, options.sampling, store, options.checks)
             rescued = helper.collect(missing, _named(progress, f"{split}, {options.fill_from.kind}"))
-            _require_replies(rescued, options.fill_from, store)
+            require_replies(rescued, options.fill_from, store)
             completions |= {outcome.problem.digest: outcome.completion for outcome in rescued}
             filled += sum(outcome.completion is not None for outcome in rescued)
         if options.incomplete == "fail":
@@ -237,20 +237,6 @@ def _with_completions(isomer_set: IsomerSet, completions: dict[str, str | None])
             return None
         members.append(member.model_copy(update={"completion": completion}))
     return isomer_set.model_copy(update={"members": tuple(members)})
-
-
-def _require_replies(outcomes: list[Outcome], teacher: Teacher, store: TraceStore | None) -> None:
-    """Stops where requests went unanswered: dropping their sets would let an outage shape the data."""
-    lost = [outcome for outcome in outcomes if outcome.failure is not None and not outcome.failure.permanent]
-    if not lost:
-        return
-    failure = lost[0].failure
-    assert failure is not None
-    kept = "" if store is None else f" (every reply so far is kept in {store.path})"
-    raise IsodistillError(
-        f"{len(lost)} of {len(outcomes)} problems got no reply from the teacher {teacher.name!r}, the first because of"
-        f" {failure.reason}: {failure.detail}; mend that and run the same command again{kept}."
-    )
 
 
 def _require_traces(outcomes: list[Outcome], completions: dict[str, str | None], teacher: Teacher) -> None:

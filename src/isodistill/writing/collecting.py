@@ -31,7 +31,8 @@ class ExaminingCollector(Collector):
 
     examine: Examine = field(kw_only=True)
 
-    def _judgement(self, request: Request, text: str, finish: str) -> Judgement:
+    def judgement(self, request: Request, text: str, finish: str) -> Judgement:
+        """Examines a reply (see `Collector.judgement`)."""
         try:
             self.examine(request, text, finish)
         except Rejected as rejected:

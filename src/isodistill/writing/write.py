@@ -13,7 +13,7 @@ from isodistill.files import write_text_atomically
 from isodistill.importers import Imported, write_import
 from isodistill.isomers.store import check_target
 from isodistill.teachers.base import Teacher
-from isodistill.teachers.collect import Outcome
+from isodistill.teachers.collect import Outcome, require_replies
 from isodistill.teachers.plan import Plan, make_plan
 from isodistill.traces import TraceStore
 from isodistill.writing.account import Account, Item
@@ -184,7 +184,7 @@ def write_isomers(
         outcomes = writing_collector(writer, orders, options, store).collect(
             [order.writing() for order in orders], _named(progress, f"{split}: write")
         )
-        _require_replies(outcomes, writer, store)
+        require_replies(outcomes, writer, store, "requests")
         account.count_replies("write", outcomes)
         proposals = [_last(outcome, order.examined) for order, outcome in zip(orders, outcomes, strict=True)]
         found = _read_back(split, orders, proposals, reader, options, store, progress, account)
@@ -217,7 +217,7 @@ def _read_back(
     open_ones = [(place, result) for place, result in enumerate(found) if isinstance(result, Proposal)]
     problems = [orders[place].reading(proposal) for place, proposal in open_ones]
     outcomes = reading_collector(reader, options, store).collect(problems, _named(progress, f"{split}: read back"))
-    _require_replies(outcomes, reader, store)
+    require_replies(outcomes, reader, store, "requests")
     account.count_replies("read", outcomes)
     for (place, proposal), outcome in zip(open_ones, outcomes, strict=True):
         reading = _last(outcome, examine_reading)
@@ -272,14 +272,3 @@ def _item(split: str, order: Order, result: Proposal | Rejected) -> Item:
 
 def _named(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress(stage, done, total)
-
-
-def _require_replies(outcomes: Sequence[Outcome], teacher: Teacher, store: TraceStore | None) -> None:
-    """Stops where requests went unanswered: an outage must not decide which sets there are."""
-    lost = [outcome.failure for outcome in outcomes if outcome.failure is not None and not outcome.failure.permanent]
-    if lost:
-        kept = "" if store is None else f" (every reply so far is kept in {store.path})"
-        raise IsodistillError(
-            f"{len(lost)} of {len(outcomes)} requests got no reply from the teacher {teacher.name!r}, the first because"
-            f" of {lost[0].reason}: {lost[0].detail}; mend that and run the same command again{kept}."
-        )
