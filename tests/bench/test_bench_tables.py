@@ -17,6 +17,7 @@ from isodistill.bench.timing import BenchTable, interleave
 from isodistill.bench.workload import Workload
 from isodistill.cli.main import app
 from isodistill.errors import IsodistillError
+from isodistill.prompting import render_prompt
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +27,13 @@ def workload() -> Workload:
 
 
 def test_sequences_are_dealt_and_their_texts_stay(workload: Workload) -> None:
-    flat = {(row["prompt"], row["completion"]) for row in workload.flat()}
+    tokenizer = make_tokenizer()
+    flat = {(row["prompt"], row["completion"]) for row in workload.flat(tokenizer)}
     for domains in (1, 2, 4, 8):
         sets = workload.sets(domains)
         assert len(sets) == 8 // domains
         members = [member for row in sets for member in row["members"]]
-        assert {(member["prompt"], member["completion"]) for member in members} == flat
+        assert {(render_prompt(tokenizer, each["prompt"], None), each["completion"]) for each in members} == flat
         assert len({member["domain"] for member in members}) == domains
     with pytest.raises(IsodistillError, match="cannot be dealt to 3 domains"):
         workload.sets(3)
@@ -102,3 +104,20 @@ def test_the_command_writes_the_raw_figures(tmp_path: Path) -> None:
     table = BenchTable.model_validate(json.loads(out.read_text()))
     assert table.settings == {"size": 64, "rank": 2, "rounds": 1}
     assert table.machine.threads >= 1
+
+
+def test_the_chart_command_draws_files_and_names_what_it_cannot_read(tmp_path: Path) -> None:
+    raw, picture = tmp_path / "projection.json", tmp_path / "costs.svg"
+    run = CliRunner().invoke
+    assert (
+        run(app, ["bench", "projection", "--size", "32", "--rank", "2", "--rounds", "1", "--json", str(raw)]).exit_code
+        == 0
+    )
+    assert run(app, ["bench", "chart", str(raw), "--out", str(picture)]).exit_code == 0
+    text = picture.read_text()
+    assert "torch.linalg.svd" in text
+    assert "relative to randomised, warm" in text
+    raw.write_text("{}")
+    refused = run(app, ["bench", "chart", str(raw), "--out", str(picture)])
+    assert refused.exit_code != 0
+    assert "no benchmark's file" in str(refused.exception) + refused.output

@@ -22,7 +22,7 @@ job = json.loads(sys.argv[1])
 torch.set_num_threads(job["threads"])
 model, tokenizer = load_student(job["student"])
 workload = make_workload(tokenizer, job["tokens"], job["sequences"])
-rows = workload.flat() if job["plain"] else workload.sets(job["domains"])
+rows = workload.flat(tokenizer) if job["plain"] else workload.sets(job["domains"])
 loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run_trainer(model, tokenizer, rows, job["steps"], job["rank"], job["plain"], **job["options"])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -96,12 +96,11 @@ def measure_method_costs(
     cases = cost_cases()
     seconds: dict[str, list[list[float]]] = {case: [] for case in cases}
     # The first training of a process is slower than any other, whatever it trains.
-    _, tokens = run_trainer(model, tokenizer, rows, 1, sets=sets_per_step, **cases["erm"])
+    tokens = run_trainer(model, tokenizer, rows, 1, sets=sets_per_step, **cases["erm"]).tokens
     for _ in range(rounds):
         for case, options in cases.items():
             progress(case)
-            found, tokens = run_trainer(model, tokenizer, rows, steps, sets=sets_per_step, **options)
-            seconds[case].append(found)
+            seconds[case].append(run_trainer(model, tokenizer, rows, steps, sets=sets_per_step, **options).seconds)
     base = [statistics.median(times) for times in seconds["erm"]]
     costs = []
     for case, by_round in seconds.items():

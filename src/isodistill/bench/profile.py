@@ -25,8 +25,7 @@ def bench_profile(model: Any, tokenizer: Any, workload: Workload, domains: int =
         **options: Trainer options.
 
     Returns:
-        The table; its figures are the shares of the ten costliest operators, and of what lies outside of forward and
-        backward (the aligner's own work after them, the optimizer, and the trainer around them).
+        The table; its figures are the shares of the ten costliest operators.
     """
     watch = _Watch()
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -63,14 +64,17 @@ def bench_step(
         progress: Told each case before it runs.
 
     Returns:
-        The table.
+        The table; its figures are the shares of a step outside of the loss and the backward pass.
     """
-    sets, flat = workload.sets(domains), workload.flat()
+    sets, flat = workload.sets(domains), workload.flat(tokenizer)
     seen: dict[str, int] = {}
+    outside: dict[str, list[float]] = {}
 
     def case(name: str, plain: bool, options: dict[str, Any]) -> list[float]:
-        seconds, seen[name] = run_trainer(model, tokenizer, flat if plain else sets, steps, rank, plain, **options)
-        return seconds
+        run = run_trainer(model, tokenizer, flat if plain else sets, steps, rank, plain, **options)
+        seen[name] = run.tokens
+        outside.setdefault(name, []).extend(each / all_ for each, all_ in zip(run.outside, run.seconds, strict=True))
+        return run.seconds
 
     cases: dict[str, Callable[[], list[float]]] = {TRL: partial(case, TRL, True, {})}
     cases |= {name: partial(case, name, False, options) for name, options in step_cases().items()}
@@ -82,6 +86,7 @@ def bench_step(
         machine=this_machine(),
         reference=TRL,
         timings=timings,
+        figures={f"outside of loss and backward, {name}": statistics.median(each) for name, each in outside.items()},
     )
 
 
@@ -112,7 +117,7 @@ def bench_scaling(
     for space in ("factor", "weight"):
 
         def case(count: int, space: str = space) -> list[float]:
-            return run_trainer(model, tokenizer, workload.sets(count), steps, method="iga", mask_space=space)[0]
+            return run_trainer(model, tokenizer, workload.sets(count), steps, method="iga", mask_space=space).seconds
 
         cases = {f"iga ({space}), K = {count}": partial(case, count) for count in counts}
         timings += interleave(cases, f"iga ({space}), K = 2", rounds, progress)

@@ -51,9 +51,20 @@ class Workload:
             rows.append({"set_id": f"set {start}", "members": members})
         return Dataset.from_list(rows)
 
-    def flat(self) -> Dataset:
-        """Returns the sequences as the prompts and completions that TRL's own trainer takes."""
-        return Dataset.from_list([{"prompt": prompt, "completion": text} for prompt, text in self.sequences])
+    def flat(self, tokenizer: Any) -> Dataset:
+        """Lists the sequences as the prompts and completions that TRL's own trainer takes.
+
+        Args:
+            tokenizer: The student's tokenizer; prompts are rendered with its chat template, as our trainer renders
+                them, so that both see the same tokens.
+
+        Returns:
+            The prompts and completions.
+        """
+        rows = [
+            {"prompt": render_prompt(tokenizer, prompt, None), "completion": text} for prompt, text in self.sequences
+        ]
+        return Dataset.from_list(rows)
 
 
 def make_workload(tokenizer: Any, tokens: int, sequences: int, seed: int = 0) -> Workload:

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure costs, as ratios within on
 
 Student = Annotated[str, typer.Option(help="The student to time.")]
 Tokens = Annotated[int, typer.Option(help="Tokens in one step, as near as whole problems allow.")]
-Sequences = Annotated[int, typer.Option(help="Sequences in one step.")]
+Sequences = Annotated[int | None, typer.Option(help="Sequences in one step. Default: one for 128 tokens, at least 4.")]
 Domains = Annotated[int, typer.Option(help="Domains K; a divisor of the number of sequences.")]
 Rounds = Annotated[int, typer.Option(help="Counted rounds over all cases, after one that is not counted.")]
 Steps = Annotated[int, typer.Option(help="Counted steps of a case in a round.")]
@@ -27,7 +27,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the raw figures
 def step(
     student: Student = "smollm2-135m",
     tokens: Tokens = 2048,
-    sequences: Sequences = 16,
+    sequences: Sequences = None,
     domains: Domains = 4,
     rounds: Rounds = 3,
     steps: Steps = 2,
@@ -45,7 +45,7 @@ def step(
 def ways(
     student: Student = "smollm2-135m",
     tokens: Tokens = 1024,
-    sequences: Sequences = 8,
+    sequences: Sequences = None,
     domains: Domains = 4,
     rounds: Rounds = 3,
     steps: Steps = 1,
@@ -63,7 +63,7 @@ def ways(
 def scaling(
     student: Student = "smollm2-135m",
     tokens: Tokens = 2048,
-    sequences: Sequences = 16,
+    sequences: Sequences = None,
     rounds: Rounds = 3,
     steps: Steps = 2,
     threads: Threads = None,
@@ -73,7 +73,7 @@ def scaling(
     from isodistill.bench.steps import bench_scaling
 
     model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
-    counts = tuple(count for count in (1, 2, 4, 8, 16) if sequences % count == 0)
+    counts = tuple(count for count in (1, 2, 4, 8, 16) if len(workload.sequences) % count == 0)
     _finish(bench_scaling(model, tokenizer, workload, counts, rounds, steps, progress=_say), json_out)
 
 
@@ -96,7 +96,7 @@ def projection(
 def memory(
     student: Student = "smollm2-135m",
     tokens: Tokens = 2048,
-    sequences: Sequences = 16,
+    sequences: Sequences = None,
     domains: Domains = 4,
     rounds: Annotated[int, typer.Option(help="Processes for each case.")] = 2,
     threads: Annotated[int, typer.Option(help="Torch's threads in each process.")] = 2,
@@ -106,7 +106,9 @@ def memory(
     from isodistill.bench.memory import bench_memory
 
     _prepare(None, json_out)
-    table = bench_memory(student, tokens, sequences, domains, rounds=rounds, threads=threads, progress=_say)
+    table = bench_memory(
+        student, tokens, sequences or _sequences(tokens), domains, rounds=rounds, threads=threads, progress=_say
+    )
     _finish(table, json_out)
 
 
@@ -114,7 +116,7 @@ def memory(
 def profile(
     student: Student = "smollm2-135m",
     tokens: Tokens = 2048,
-    sequences: Sequences = 16,
+    sequences: Sequences = None,
     domains: Domains = 4,
     mask_space: Annotated[str, typer.Option(help="Where the mask acts.")] = "weight",
     threads: Threads = None,
@@ -159,10 +161,52 @@ def methods(
         write_text_atomically(json_out, table.model_dump_json(indent=1) + "\n")
 
 
+@app.command()
+def chart(
+    files: Annotated[list[Path], typer.Argument(help="Files that the other commands have written with --json.")],
+    out: Annotated[Path, typer.Option(help="Where the picture goes: .svg or .png.")],
+) -> None:
+    """Draws the ratios of benchmark files, a panel for each."""
+    from pydantic import ValidationError
+
+    from isodistill.bench.chart import cost_chart
+    from isodistill.bench.timing import BenchTable
+    from isodistill.errors import IsodistillError
+    from isodistill.files import check_writable, write_text_atomically
+
+    if out.suffix not in (".svg", ".png"):
+        raise IsodistillError(f"--out {out}: the picture is an .svg or a .png; name it so")
+    check_writable(str(out.parent))
+    tables = []
+    for file in files:
+        try:
+            tables.append(BenchTable.model_validate_json(file.read_text(encoding="utf-8")))
+        except (OSError, ValidationError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no benchmark's file"
+            raise IsodistillError(f"{file}: {why}; give files that `isodistill bench ... --json` wrote") from None
+    if not any(table.timings for table in tables):
+        raise IsodistillError("None of these files holds timings; give those of step, ways, scaling or projection.")
+    drawn = cost_chart(tables)
+    if out.suffix == ".svg":
+        write_text_atomically(out, drawn.svg())
+    else:
+        out.write_bytes(drawn.png())
+
+
 def _prepare(threads: int | None, json_out: Path | None) -> None:
+    import warnings
+
+    import datasets
     import torch
+    import transformers
 
     from isodistill.files import check_writable
+
+    # Dozens of short trainings would each draw their bars and warn of the same thing.
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="'pin_memory'")
 
     if json_out is not None:
         check_writable(str(json_out.parent))
@@ -171,14 +215,19 @@ def _prepare(threads: int | None, json_out: Path | None) -> None:
 
 
 def _load(
-    student: str, tokens: int, sequences: int, threads: int | None, json_out: Path | None
+    student: str, tokens: int, sequences: int | None, threads: int | None, json_out: Path | None
 ) -> tuple[Any, Any, Workload]:
     from isodistill.bench.workload import make_workload
     from isodistill.students import load_student
 
     _prepare(threads, json_out)
     model, tokenizer = load_student(student)
-    return model, tokenizer, make_workload(tokenizer, tokens, sequences)
+    return model, tokenizer, make_workload(tokenizer, tokens, sequences or _sequences(tokens))
+
+
+def _sequences(tokens: int) -> int:
+    """A deduction problem with its short rationale has about 128 of the student's tokens."""
+    return max(4, tokens // 128 // 4 * 4)
 
 
 def _say(case: str) -> None:

@@ -32,6 +32,7 @@ class LabConfig(BaseModel):
         depth: The least and the most depth of the solved problems.
         solved: Share of the texts that are solved problems of those families; the rest are questions about what
             stands in the text.
+        remarks: Share of those texts that hold a cue sentence, which goes with no answer but may be asked about.
         ramp: The share of the steps over which these questions grow from the easiest to the hardest.
     """
 
@@ -48,6 +49,7 @@ class LabConfig(BaseModel):
     families: tuple[str, ...] = ("deduction",)
     depth: tuple[int, int] = (1, 2)
     solved: float = Field(default=0.0, ge=0, le=1)
+    remarks: float = Field(default=0.0, ge=0, le=1)
     ramp: float = Field(default=0.25, ge=0, le=1)
 
     @model_validator(mode="after")

@@ -10,8 +10,8 @@ Two kinds of text, drawn one by one from a seed:
 
 Solved problems come from structures that `group_of` gives to training, whatever the data set, so that under
 ``split_by="structure"`` no test or validation structure is ever read. Data split by wording shares its few structures
-between its own splits, and so with this text too. Cue sentences are never read. Every pack is read, the ones kept for
-testing included: an unseen domain is one that no task was ever taught in, not one whose words are unknown.
+between its own splits, and so with this text too. No cue goes with an answer here. Every pack is read, the ones kept
+for testing included: an unseen domain is one that no task was ever taught in, not one whose words are unknown.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ _MOST_PREMISES = 4
 _TURNS = 3
 _RULES = 0.5  # the share of rules among the premises
 _SHARED = 0.3  # how often a fact is about a property that another individual has, or has not
+_ASKED_REMARKS = 0.4  # how often a statement is about the remark, if there is one
 _TOLD = 0.5  # how often the sentence that settles the answer is told before it, at first; half as often in the end
 
 
@@ -80,7 +81,8 @@ def draw_text(config: LabConfig, number: int) -> Text:
     if rng.random() < config.solved:
         return (solved_text(rng, pack, rng.choice(config.families), rng.randint(*config.depth)),)
     ramp = config.ramp * config.steps * config.batch_size
-    return reading_text(rng, pack, min(1.0, number / ramp) if ramp else 1.0)
+    remarked = rng.random() < config.remarks
+    return reading_text(rng, pack, min(1.0, number / ramp) if ramp else 1.0, remarked)
 
 
 def solved_text(rng: Random, pack: Pack, family: str, depth: int) -> Turn:
@@ -113,7 +115,7 @@ def solved_text(rng: Random, pack: Pack, family: str, depth: int) -> Turn:
     return plain_prompt(prompt), SymbolicTeacher(style).explain(isomer_set, member).completion
 
 
-def reading_text(rng: Random, pack: Pack, progress: float = 1.0) -> Text:
+def reading_text(rng: Random, pack: Pack, progress: float = 1.0, remarked: bool = False) -> Text:
     """Draws facts and rules, and statements that repeat or contradict them.
 
     Args:
@@ -121,6 +123,7 @@ def reading_text(rng: Random, pack: Pack, progress: float = 1.0) -> Text:
         pack: The domain.
         progress: From 0, one premise and affirmative statements, to 1, up to four premises and statements of any sign;
             the more of it, the fewer answers are explained.
+        remarked: Whether a cue sentence of the pack stands before or after the premises, and may be asked about.
 
     Returns:
         One turn for each statement; the premises stand in the first.
@@ -132,17 +135,26 @@ def reading_text(rng: Random, pack: Pack, progress: float = 1.0) -> Text:
         own = [name for name in names if name[0] == sort[0]]
         lexicon.update(zip(own, rng.sample(list(pack.words[sort]), len(own)), strict=True))
     opening = " ".join(_told(rng, premise.formula(premise.positive), pack, lexicon) for premise in premises)
+    remarks = [group[rng.randrange(len(group))] for group in pack.cues] if remarked else []
+    if remarks:
+        rng.shuffle(remarks)  # the first one is made, the others are not
+        opening = rng.choice((f"{remarks[0]} {opening}", f"{opening} {remarks[0]}"))
     turns = []
     for _ in range(_TURNS):
-        asked, sign = rng.choice(premises), rng.random() >= progress / 2
-        role: Literal["premise", "question"] = "question" if asked.about.startswith("i") else "premise"
-        statement = _told(rng, asked.formula(sign), pack, lexicon, role)
-        question = f"{rng.choice(pack.leads)} {statement}\n{choices_line(_CHOICES)}"
-        reason = ""
-        if rng.random() < _TOLD * (1 - progress / 2):
+        if remarks and rng.random() < _ASKED_REMARKS:
+            true = rng.random() < 0.5
+            statement, reason = remarks[0] if true else remarks[1], remarks[0]
+        else:
+            asked, sign = rng.choice(premises), rng.random() >= progress / 2
+            role: Literal["premise", "question"] = "question" if asked.about.startswith("i") else "premise"
+            true = sign == asked.positive
+            statement = _told(rng, asked.formula(sign), pack, lexicon, role)
             reason = sentence(clause(asked.formula(asked.positive), pack, lexicon, kinds=_KINDS))
+        if rng.random() >= _TOLD * (1 - progress / 2):
+            reason = ""
+        question = f"{rng.choice(pack.leads)} {statement}\n{choices_line(_CHOICES)}"
         prompt = plain_prompt(f"{opening}\n{question}" if opening else question)
-        turns.append((prompt, format_completion(reason, str(sign == asked.positive))))
+        turns.append((prompt, format_completion(reason, str(true))))
         opening = ""
     return tuple(turns)
 
