@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.buckets import pack
 from isodistill.gradients.collector import FormGradient, GradientStack, Part
 from isodistill.gradients.collector import Space as EngineSpace
 from isodistill.gradients.layers import AdaptedLayer, factor_name
@@ -59,7 +60,7 @@ class WindowCollector:
 
     def add_factor(self, layer: AdaptedLayer, part: Part, gradients: torch.Tensor, domains: list[int]) -> None:
         """Takes factor gradients (see `isodistill.gradients.collector.Collector`)."""
-        self._stack.add_factor(layer, part, gradients * self.scale, domains)
+        self._stack.add_factor(layer, part, gradients, domains, self.scale)
 
     def add_weight(self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int]) -> None:
         """Takes weight gradients (see `isodistill.gradients.collector.Collector`)."""
@@ -124,13 +125,13 @@ class WindowCollector:
                 )
                 self._align_weight(self.layers[name], means, window)
         elif self._names():
-            divisors = [self.items[d] / scale for d, scale in zip(window.domains, self._scales, strict=True)]
-            stacks = {}
-            for name in self._names():
-                stack = self._reduced(name, window.domains)
-                inverse = torch.tensor([1.0 / divisor for divisor in divisors], dtype=stack.dtype, device=stack.device)
-                stacks[name] = stack * inverse.view(-1, *[1] * (stack.ndim - 1))
-            self._aligned, self.masks = self.method.align_factors(stacks, window)
+            gradients = pack((name, self._stack.stacked(name, window.domains)) for name in self._names())
+            factors = [scale / self.items[d] for d, scale in zip(window.domains, self._scales, strict=True)]
+            for bucket in gradients.buckets:
+                if num_processes() > 1:
+                    dist.all_reduce(bucket.values)
+                bucket.values.mul_(bucket.values.new_tensor(factors).unsqueeze(1))
+            self._aligned, self.masks = self.method.align_factors(gradients, window)
         return self._aligned
 
     def _names(self) -> list[str]:

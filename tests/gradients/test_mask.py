@@ -188,3 +188,15 @@ def test_conflict_share_by_hand():
 def test_unknown_normalization_is_refused():
     with pytest.raises(IsodistillError, match="conflict_normalization='wild'"):
         conflict(torch.ones(2), torch.ones(2), "wild")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_overwhelming_conflict_leaves_a_normal_number(dtype: torch.dtype) -> None:
+    mean, variance = torch.ones(4, dtype=dtype), torch.tensor([30.0, 1e3, 1e6, 1e30], dtype=dtype)
+    mask = conflict_mask(mean, variance, 3.0)
+    torch.testing.assert_close(
+        mask[0], torch.exp(torch.tensor(-90.0, dtype=dtype)).clamp_min(mask[3]), rtol=1e-4, atol=0
+    )
+    tiny = torch.finfo(dtype).tiny
+    assert bool((mask[1:] >= tiny).all()), "not a subnormal number"
+    assert bool((mask[1:] < 1.001 * tiny).all())

@@ -47,20 +47,31 @@ class GradientStack:
     def __init__(self, space: Space) -> None:
         self.space: Space = space
         self._sums: dict[str, dict[int, torch.Tensor]] = {}
+        self._stacks: dict[str, tuple[list[int], torch.Tensor]] = {}
 
-    def add_factor(self, layer: AdaptedLayer, part: Part, gradients: torch.Tensor, domains: list[int]) -> None:
-        """Adds factor gradients, (len(domains), *factor.shape)."""
-        self._add(factor_name(layer, part), iter(gradients.unbind(0)), domains)
+    def add_factor(
+        self, layer: AdaptedLayer, part: Part, gradients: torch.Tensor, domains: list[int], scale: float = 1.0
+    ) -> None:
+        """Adds factor gradients, (len(domains), *factor.shape), times `scale`."""
+        name = factor_name(layer, part)
+        if name not in self._stacks:
+            self._stacks[name] = domains, gradients * scale
+            return
+        seen, stack = self._stacks[name]
+        if seen != domains:
+            seen = sorted({*seen, *domains})
+            stack = self.stacked(name, seen)
+            self._stacks[name] = seen, stack
+        for domain, gradient in zip(domains, gradients.unbind(0), strict=True):
+            stack[seen.index(domain)].add_(gradient, alpha=scale)
 
     def add_weight(
         self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int], scale: float = 1.0
     ) -> None:
         """Adds weight gradients, each (d_out, d_in), times `scale`."""
-        self._add(layer.name, (form(scale) for form in gradients), domains)
-
-    def _add(self, name: str, gradients: Iterator[torch.Tensor], domains: list[int]) -> None:
-        sums = self._sums.setdefault(name, {})
-        for domain, gradient in zip(domains, gradients, strict=True):
+        sums = self._sums.setdefault(layer.name, {})
+        for domain, form in zip(domains, gradients, strict=True):
+            gradient = form(scale)
             if domain in sums:
                 sums[domain].add_(gradient)
             else:
@@ -68,14 +79,24 @@ class GradientStack:
 
     def names(self) -> list[str]:
         """Lists the tensors seen, in the order of their first gradient."""
-        return list(self._sums)
+        return [*self._stacks, *self._sums]
 
     def stacked(self, name: str, domains: list[int]) -> torch.Tensor:
-        """Returns one tensor's gradients, (len(domains), ...); a domain that never came gives zeros."""
-        sums = self._sums[name]
-        zero = torch.zeros_like(next(iter(sums.values())))
-        return torch.stack([sums.get(domain, zero) for domain in domains])
+        """Returns one tensor's gradients, (len(domains), ...); a domain that never came gives zeros.
+
+        It may be the memory that the sums are kept in.
+        """
+        if name in self._stacks:
+            seen, stack = self._stacks[name]
+            if seen == domains:
+                return stack
+            rows = dict(zip(seen, stack.unbind(0), strict=True))
+        else:
+            rows = self._sums[name]
+        zero = torch.zeros_like(next(iter(rows.values())))
+        return torch.stack([rows.get(domain, zero) for domain in domains])
 
     def clear(self) -> None:
         """Forgets everything, for the next optimizer step."""
         self._sums.clear()
+        self._stacks.clear()

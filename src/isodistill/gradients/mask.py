@@ -5,6 +5,7 @@ Source: M = exp(-tau V) of Invariant Gradient Alignment (arXiv 2606.05025); the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,6 +13,7 @@ from typing import Literal, get_args
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.buckets import Segments
 from isodistill.gradients.workspace import Workspace
 
 Normalization = Literal["relative", "bounded", "layer_mean", "raw"]
@@ -89,6 +91,9 @@ def conflict(
     variance: torch.Tensor,
     normalization: Normalization = "relative",
     out: torch.Tensor | None = None,
+    *,
+    correction: float | torch.Tensor = 1.0,
+    segments: Segments | None = None,
 ) -> torch.Tensor:
     """Normalises the variance across domains to the conflict Z that the mask damps.
 
@@ -102,6 +107,8 @@ def conflict(
         variance: V or its running average, the same shape, not negative.
         normalization: The rule.
         out: Where to form it, the same shape; by default a new tensor.
+        correction: What mean and variance are still to be divided by, c: a number, or one for each entry.
+        segments: The tensors that a flat one holds side by side; means are taken over each of them.
 
     Returns:
         Z, the same shape, not negative.
@@ -109,20 +116,35 @@ def conflict(
     Raises:
         IsodistillError: if there is no such rule.
     """
+    if normalization not in NORMALIZATIONS:
+        raise IsodistillError(f"conflict_normalization={normalization!r} is unknown: choose one of {NORMALIZATIONS}")
     if out is None:
         out = torch.empty_like(mean)
     if normalization == "raw":
-        return out.copy_(variance)
+        return torch.div(variance, correction, out=out)
     tiny = torch.finfo(mean.dtype).tiny
     if normalization == "layer_mean":
-        return torch.div(variance, variance.mean().clamp_min(tiny), out=out)
+        return torch.div(variance, _mean(variance, segments, tiny), out=out)
     squared_mean = torch.mul(mean, mean, out=out)
-    eps = (squared_mean.mean() * _RELATIVE_EPS).clamp_min(tiny)
+    squared_mean.add_(_mean(squared_mean, segments, tiny, _RELATIVE_EPS))
+    # (V / c) / ((Gbar / c)² + eps / c²) = c V / (Gbar² + eps)
     if normalization == "relative":
-        return torch.div(variance, squared_mean.add_(eps), out=out)
-    if normalization == "bounded":
-        return torch.div(variance, squared_mean.add_(variance).add_(eps), out=out)
-    raise IsodistillError(f"conflict_normalization={normalization!r} is unknown: choose one of {NORMALIZATIONS}")
+        torch.div(variance, squared_mean, out=out)
+        return out if _is_one(correction) else out.mul_(correction)
+    if not _is_one(correction):
+        squared_mean.div_(correction)
+    return torch.div(variance, squared_mean.add_(variance), out=out)
+
+
+def _mean(values: torch.Tensor, segments: Segments | None, tiny: float, factor: float = 1.0) -> torch.Tensor:
+    """Averages a tensor, or each of those it holds, times `factor`; at least `tiny`."""
+    if segments is None:
+        return (values.mean() * factor).clamp_min(tiny)
+    return segments.spread((segments.means(values) * factor).clamp_min(tiny))
+
+
+def _is_one(correction: float | torch.Tensor) -> bool:
+    return isinstance(correction, float) and correction == 1.0
 
 
 def conflict_mask(
@@ -131,6 +153,9 @@ def conflict_mask(
     tau: float,
     normalization: Normalization = "relative",
     out: torch.Tensor | None = None,
+    *,
+    correction: float | torch.Tensor = 1.0,
+    segments: Segments | None = None,
 ) -> torch.Tensor:
     """Computes M = exp(-tau Z), near 1 where the domains agree and near 0 where they conflict.
 
@@ -140,14 +165,24 @@ def conflict_mask(
         tau: The temperature, not negative; 0 switches the mask off (M = 1 exactly).
         normalization: How V becomes the conflict Z (see `conflict`).
         out: Where to form it, the same shape; by default a new tensor.
+        correction: See `conflict`.
+        segments: See `conflict`.
 
     Returns:
-        M in (0, 1], the same shape; entries below the dtype's range underflow to its smallest normal number.
+        M in (0, 1], the same shape; entries below the dtype's range stay near its smallest normal number.
     """
     if tau == 0.0:
         return torch.ones_like(mean) if out is None else out.fill_(1.0)
-    mask = conflict(mean, variance, normalization, out).mul_(-tau).exp_()
-    return mask.clamp_(min=torch.finfo(mask.dtype).tiny)
+    if normalization == "relative" and isinstance(correction, float):
+        tau, correction = tau * correction, 1.0  # one pass less
+    exponent = conflict(mean, variance, normalization, out, correction=correction, segments=segments).mul_(-tau)
+    # Bounded before and not after: exp is several times slower where its result is not a normal number.
+    return exponent.clamp_(min=_least_exponent(exponent.dtype)).exp_()
+
+
+def _least_exponent(dtype: torch.dtype) -> float:
+    """Returns an exponent whose exp, rounded as it may be, is no smaller than the smallest normal number."""
+    return math.log(torch.finfo(dtype).tiny) * (1.0 - 1e-6)
 
 
 def conflict_share(variance: float, mean_energy: float) -> float:

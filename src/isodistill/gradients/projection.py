@@ -163,7 +163,8 @@ def pull_back(
     if isinstance(gradient, LowRank):
         left = gradient.U * gradient.S  # (d_out, k)
         return scaling * (B.T @ left) @ gradient.Vh, scaling * left @ (gradient.Vh @ A.T)
-    return scaling * (B.T @ gradient), scaling * (gradient @ A.T)
+    # BLAS is faster where the narrow side comes first.
+    return scaling * (B.T @ gradient), (scaling * (A @ gradient.T)).T.contiguous()
 
 
 def tangent_lift(

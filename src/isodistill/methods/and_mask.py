@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.buckets import buckets_of
 from isodistill.methods.base import Choice, Method, Needs, Range, Window, weighted_mean
 
 
@@ -48,10 +49,12 @@ class ANDMask(Method):
         self, gradients: Mapping[str, torch.Tensor], window: Window
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Masks each factor's mean gradient (see `Method.align_factors`)."""
-        aligned = {}
-        for name, stack in gradients.items():
+        aligned: dict[str, torch.Tensor] = {}
+        for bucket in buckets_of(gradients):
+            stack, segments = bucket.values, bucket.segments
             # A sum of K signs is exact; its division by K may fall short of tau = 1 by a rounding.
             mask = stack.sign().sum(0).abs() >= self.tau * len(stack) - 1e-6
             mask = mask.to(stack.dtype)
-            aligned[name] = mask * weighted_mean(stack, window.weights) / (1e-10 + mask.mean())
+            scale = segments.spread(1e-10 + segments.means(mask))
+            aligned |= bucket.views(mask.mul_(weighted_mean(stack, window.weights)).div_(scale))
         return aligned, {}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from isodistill.gradients.buckets import buckets_of
 from isodistill.gradients.layers import AdaptedLayer
 from isodistill.gradients.projection import pull_back
 from isodistill.methods.forward import Forward
@@ -233,7 +234,10 @@ class Method:
             For each factor the aligned gradient (*factor.shape), and the masks for the optimizer's update
             (empty unless `masks_update`).
         """
-        return {name: weighted_mean(stack, window.weights) for name, stack in gradients.items()}, {}
+        aligned: dict[str, torch.Tensor] = {}
+        for bucket in buckets_of(gradients):
+            aligned |= bucket.views(weighted_mean(bucket.values, window.weights))
+        return aligned, {}
 
     def align_weight(
         self, layer: AdaptedLayer, gradients: Iterable[torch.Tensor], window: Window

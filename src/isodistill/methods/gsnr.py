@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.buckets import buckets_of
 from isodistill.gradients.mask import domain_moments
 from isodistill.gradients.statistics import RunningMoments
 from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, Window
@@ -43,7 +44,8 @@ class GSNR(Method):
         if not 0.0 <= statistics_decay < 1.0:
             raise IsodistillError(f"statistics_decay={statistics_decay} is out of range: give a number in [0, 1)")
         self.statistics = RunningMoments(statistics_decay)
-        self._mask_sum, self._entries = 0.0, 0
+        self._mask_sums: list[torch.Tensor] = []
+        self._entries = 0
 
     @property
     def needs(self) -> Needs:
@@ -54,21 +56,23 @@ class GSNR(Method):
         self, gradients: Mapping[str, torch.Tensor], window: Window
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Masks each factor's mean gradient (see `Method.align_factors`)."""
-        aligned = {}
-        for name, stack in gradients.items():
-            moments = domain_moments(stack.unbind(0), window.weights)
-            averages = self.statistics.update(name, moments)
+        aligned: dict[str, torch.Tensor] = {}
+        for bucket in buckets_of(gradients):
+            moments = domain_moments(bucket.values.unbind(0), window.weights)
+            averages, correction = self.statistics.advance(bucket.names, bucket.shapes, moments)
             signal = averages.mean.square()
-            mask = signal / (signal + averages.variance).clamp_min(torch.finfo(signal.dtype).tiny)
-            aligned[name] = mask * moments.mean
-            self._mask_sum += float(mask.sum())
+            # (Gbar / c)² / ((Gbar / c)² + V / c) = Gbar² / (Gbar² + c V)
+            energy = (averages.variance * correction).add_(signal).clamp_min_(torch.finfo(signal.dtype).tiny)
+            mask = signal.div_(energy)
+            self._mask_sums.append(mask.sum())
             self._entries += mask.numel()
+            aligned |= bucket.views(mask.mul_(moments.mean))
         return aligned, {}
 
     def diagnostics(self) -> Diagnostics:
         """Reports the mean mask since the last call."""
-        mean = self._mask_sum / self._entries if self._entries else None
-        self._mask_sum, self._entries = 0.0, 0
+        mean = float(torch.stack(self._mask_sums).sum()) / self._entries if self._entries else None
+        self._mask_sums, self._entries = [], 0
         return Diagnostics(mean_mask=mean)
 
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.buckets import Segments, buckets_of
 from isodistill.gradients.layers import AdaptedLayer
 from isodistill.gradients.mask import (
     NORMALIZATIONS,
@@ -141,24 +142,33 @@ class IGA(Method):
         """Masks each factor's mean gradient entrywise (see `Method.align_factors`)."""
         aligned: dict[str, torch.Tensor] = {}
         masks: dict[str, torch.Tensor] = {}
-        for name, by_domain in gradients.items():
-            moments = domain_moments(by_domain.unbind(0), window.weights)
-            mask, masked = self._mask(name, name.rpartition(".")[0], moments)
+        for bucket in buckets_of(gradients):
+            moments = domain_moments(bucket.values.unbind(0), window.weights)
+            averages, correction = self.statistics.advance(bucket.names, bucket.shapes, moments)
+            mask = conflict_mask(
+                averages.mean,
+                averages.variance,
+                self.tau,
+                self.conflict_normalization,
+                correction=correction,
+                segments=bucket.segments,
+            )
+            masked = mask * moments.mean
+            layers = [name.rpartition(".")[0] for name in bucket.names]
+            self._meter.add_mask(layers, _sums(mask.sum(), masked), _energies(moments, bucket.segments), mask)
             if self.masks_update:
-                aligned[name], masks[name] = moments.mean, mask
-            else:
-                aligned[name] = masked
+                masks |= bucket.views(mask)
+            aligned |= bucket.views(moments.mean if self.masks_update else masked)
         return aligned, masks
 
     def align_weight(
         self, layer: AdaptedLayer, gradients: Iterable[torch.Tensor], window: Window
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks one layer's dense mean gradient, projects it and pulls it back (see `Method.align_weight`)."""
-        moments = domain_moments(gradients, window.weights, self._workspace)
         if self.mask_space == "factored":
-            masked = self._mask_marginals(layer.name, moments)
+            masked = self._mask_marginals(layer.name, gradients, window)
         else:
-            _, masked = self._mask(layer.name, layer.name, moments, self._workspace)
+            masked = self._mask(layer.name, gradients, window)
         A, B = layer.A.detach().to(masked.dtype), layer.B.detach().to(masked.dtype)
         if self.mask_space == "tangent":
             return tangent_lift(masked, A, B, layer.scaling)
@@ -168,19 +178,25 @@ class IGA(Method):
         self._meter.add_projection(masked, factors.S)
         return pull_back(factors, A, B, layer.scaling)
 
-    def _mask(
-        self, name: str, layer_name: str, moments: DomainMoments, workspace: Workspace | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        averages = self.statistics.update(name, moments, workspace)
-        mean, take = moments.mean, None if workspace is None else workspace.take
-        out = None if take is None else take("mask", tuple(mean.shape), mean)
-        mask = conflict_mask(averages.mean, averages.variance, self.tau, self.conflict_normalization, out)
+    def _mask(self, name: str, gradients: Iterable[torch.Tensor], window: Window) -> torch.Tensor:
+        moments = domain_moments(gradients, window.weights, self._workspace)
+        mean, shape = moments.mean, tuple(moments.mean.shape)
+        averages, correction = self.statistics.advance((name,), (shape,), moments)
+        mask = conflict_mask(
+            averages.mean,
+            averages.variance,
+            self.tau,
+            self.conflict_normalization,
+            self._workspace.take("mask", shape, mean),
+            correction=correction,
+        )
         # The moments' scratch buffer is free again: one large buffer less.
-        masked = torch.mul(mask, mean, out=None if take is None else take("scratch", tuple(mean.shape), mean))
-        self._meter.add_mask(layer_name, moments, mask.sum(), mask.numel(), masked, mask)
-        return mask, masked
+        masked = torch.mul(mask, mean, out=self._workspace.take("scratch", shape, mean))
+        self._meter.add_mask([name], _sums(mask.sum(), masked), _energies(moments), mask)
+        return masked
 
-    def _mask_marginals(self, name: str, moments: DomainMoments) -> torch.Tensor:
+    def _mask_marginals(self, name: str, gradients: Iterable[torch.Tensor], window: Window) -> torch.Tensor:
+        moments = domain_moments(gradients, window.weights, self._workspace)
         masks = []
         for axis in (0, 1):
             # The root of the summed squares stands for the mean, so that mean² is the energy of the row or column.
@@ -195,7 +211,9 @@ class IGA(Method):
         masked = torch.mul(moments.mean, rows.unsqueeze(1), out=out).mul_(columns)
         # The sum of an outer product is the product of the sums; a few of its entries stand for all in the histogram.
         sample = torch.outer(rows[:: max(1, len(rows) // 32)], columns[:: max(1, len(columns) // 32)])
-        self._meter.add_mask(name, moments, rows.sum() * columns.sum(), masked.numel(), masked, sample)
+        self._meter.add_mask(
+            [name], _sums(rows.sum() * columns.sum(), masked), _energies(moments), sample, masked.numel()
+        )
         return masked
 
     def diagnostics(self) -> Diagnostics:
@@ -228,23 +246,33 @@ class _Meter:
         self.layers: list[str] = []
         self.entries = 0
         self.masks: list[torch.Tensor] = []
+        self.energies: list[torch.Tensor] = []
         self.samples: list[torch.Tensor] = []
         self.projections: list[torch.Tensor] = []
 
     def add_mask(
         self,
-        layer: str,
-        moments: DomainMoments,
-        mask_sum: torch.Tensor,
-        entries: int,
-        masked: torch.Tensor,
+        layers: list[str],
+        sums: torch.Tensor,
+        energies: torch.Tensor,
         sample: torch.Tensor,
+        entries: int | None = None,
     ) -> None:
-        self.layers.append(layer)
-        self.entries += entries
+        """Adds the mask of one tensor, or of several side by side.
+
+        Args:
+            layers: Each tensor's layer.
+            sums: (2,): the sums of the mask and of the squares of the masked mean.
+            energies: (2, tensors): the sums of the squared mean and of the variance.
+            sample: The mask, or some of its entries.
+            entries: The mask's entries; those of `sample` unless given.
+        """
+        self.layers += layers
+        self.entries += sample.numel() if entries is None else entries
         # Copied, because the mask's buffer is used again; about a thousand entries of a tensor will do.
-        self.samples.append(sample.flatten()[:: max(1, sample.numel() // _SAMPLE)].clone())
-        self.masks.append(torch.stack((mask_sum, _energy(moments.mean), _energy(masked), moments.variance.sum())))
+        self.samples.append(sample.flatten()[:: max(1, sample.numel() // (_SAMPLE * len(layers)))].clone())
+        self.masks.append(sums)
+        self.energies.append(energies)
 
     def add_projection(self, matrix: torch.Tensor, singular_values: torch.Tensor) -> None:
         self.projections.append(torch.stack((_energy(matrix), _energy(singular_values))))
@@ -252,10 +280,12 @@ class _Meter:
     def read(self) -> Diagnostics:
         if not self.layers:
             return Diagnostics(mean_mask=1.0, kept_energy=1.0)
-        table = torch.stack(self.masks).cpu().double()  # (tensors, 4); not every device knows fp64
-        mask_sum, mean_energy, masked_energy, _ = table.sum(0).tolist()
+        # Not every device knows fp64.
+        mask_sum, masked_energy = torch.stack(self.masks).cpu().double().sum(0).tolist()
+        energies = torch.cat(self.energies, dim=1).cpu().double()  # (2, tensors)
+        mean_energy = float(energies[0].sum())
         shares: dict[str, list[float]] = {}
-        for layer, (_, mean, _, variance) in zip(self.layers, table.tolist(), strict=True):
+        for layer, mean, variance in zip(self.layers, *energies.tolist(), strict=True):
             shares.setdefault(layer, []).append(conflict_share(variance, mean))
         residual = None
         if self.projections:
@@ -271,6 +301,16 @@ class _Meter:
             conflict={layer: sum(each) / len(each) for layer, each in shares.items()},
             mask_histogram=[int(count) for count in torch.histc(torch.cat(self.samples), 10, 0.0, 1.0).tolist()],
         )
+
+
+def _sums(mask_sum: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    return torch.stack((mask_sum, _energy(masked)))
+
+
+def _energies(moments: DomainMoments, segments: Segments | None = None) -> torch.Tensor:
+    if segments is None:
+        return torch.stack((_energy(moments.mean), moments.variance.sum())).unsqueeze(1)
+    return torch.stack((segments.sums(moments.mean.square()), segments.sums(moments.variance)))
 
 
 def _energy(tensor: torch.Tensor) -> torch.Tensor:

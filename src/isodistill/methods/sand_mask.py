@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.buckets import buckets_of
+from isodistill.gradients.mask import domain_moments
 from isodistill.methods.base import Choice, Method, Needs, Range, Window, weighted_mean
 
 
@@ -55,14 +57,18 @@ class SANDMask(Method):
         self, gradients: Mapping[str, torch.Tensor], window: Window
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Masks each factor's mean gradient (see `Method.align_factors`)."""
-        aligned = {}
-        for name, stack in gradients.items():
+        aligned: dict[str, torch.Tensor] = {}
+        for bucket in buckets_of(gradients):
+            stack, segments = bucket.values, bucket.segments
             mean = weighted_mean(stack, window.weights)
             if len(stack) == 1:
-                aligned[name] = mean
+                aligned |= bucket.views(mean)
                 continue
             agreement = stack.sign().mean(0).abs() - self.tau
             # Where the variance is zero the tanh is saturated; an agreement of exactly tau gives 0 / 0, which is 0.
-            mask = torch.tanh(self.k * agreement / stack.var(0)).nan_to_num_(0.0).clamp_(min=0.0)
-            aligned[name] = mask * mean / (1e-10 + mask.mean())
+            count = len(stack)
+            variance = domain_moments(stack.unbind(0), [1.0 / count] * count).variance.mul_(count / (count - 1))
+            mask = torch.tanh(self.k * agreement / variance).nan_to_num_(0.0).clamp_(min=0.0)
+            scale = segments.spread(1e-10 + segments.means(mask))
+            aligned |= bucket.views(mask.mul_(mean).div_(scale))
         return aligned, {}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.buckets import buckets_of
 from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
 
 
@@ -19,8 +20,8 @@ class Aggregation(Method):
         alpha = weighting(J Jᵀ)          gradient = c sum_d alpha_d J_d
 
     c is 1 for aggregators that return a mean, 1/K for those that return a sum and 1/(1 + radius) for CAGrad, so that on
-    equal rows all of them give the plain gradient at the same learning rate. The K x K Gramian is added up factor by
-    factor.
+    equal rows all of them give the plain gradient at the same learning rate. The K x K Gramian is added up bucket by
+    bucket of factors.
 
     The weightings are TorchJD's own (``torchjd>=0.18,<0.19``), not rewritten. Random orders are drawn under a seed
     from run and step, so every process draws the same. A subclass names its weighting.
@@ -76,14 +77,17 @@ class Aggregation(Method):
         """Combines all factors with one set of weights (see `Method.align_factors`)."""
         count = len(window.domains)
         scales = torch.tensor([count * weight for weight in window.weights], dtype=torch.float64)
-        rows = (stack.flatten(1) for stack in gradients.values())
+        buckets = buckets_of(gradients)
         # One transfer for all factors: the K x K problem is solved on the CPU.
-        gramian = torch.stack([matrix @ matrix.T for matrix in rows]).cpu().double().sum(0)
+        gramian = torch.stack([bucket.values @ bucket.values.T for bucket in buckets]).cpu().double().sum(0)
         gramian *= scales.unsqueeze(1) * scales
         alpha = self._solve(gramian, window.step)
         self._alpha = alpha.tolist()
         combined = alpha * scales
-        return {name: torch.tensordot(combined.to(stack), stack, dims=1) for name, stack in gradients.items()}, {}
+        aligned: dict[str, torch.Tensor] = {}
+        for bucket in buckets:
+            aligned |= bucket.views(combined.to(bucket.values) @ bucket.values)
+        return aligned, {}
 
     def _solve(self, gramian: torch.Tensor, step: int) -> torch.Tensor:
         if not bool(gramian.isfinite().all()):

@@ -41,6 +41,7 @@ class TapEngine(Engine):
         self._index: torch.Tensor | None = None
         self._order: torch.Tensor | None = None
         self._counts: list[int] = []
+        self._member: dict[tuple[torch.dtype, torch.device], torch.Tensor] = {}
         self._workspace = Workspace()
         # An input that needs a gradient, so that a tap is called even where nothing below it needs one.
         self._anchor = torch.zeros((), requires_grad=True)
@@ -79,11 +80,22 @@ class TapEngine(Engine):
     def _contract_factor(self, layer: AdaptedLayer, part: Part, x: torch.Tensor, grad_output: torch.Tensor) -> None:
         domains, index = self._current(layer, x)
         x, grad_output = as_float32(x), as_float32(grad_output)
-        # One small product for each sequence, then summed by domain: (S, out, T) @ (S, T, in) -> (S, out, in).
-        per_sequence = torch.bmm(grad_output.transpose(1, 2), x)
-        member = F.one_hot(index, len(domains)).to(per_sequence.dtype)  # (S, K)
-        by_domain = (member.T @ per_sequence.flatten(1)).unflatten(1, per_sequence.shape[1:])  # (K, out, in)
-        self.collector.add_factor(layer, part, by_domain, domains)
+        # One small product for each sequence, then summed by domain. A factor is r wide on one side, and BLAS is
+        # several times faster where that side comes first: (S, r, T) @ (S, T, wide) -> (S, r, wide).
+        turned = grad_output.shape[2] > x.shape[2]
+        narrow, wide = (x, grad_output) if turned else (grad_output, x)
+        per_sequence = torch.bmm(narrow.transpose(1, 2), wide)
+        by_domain = self._members(index, per_sequence) @ per_sequence.flatten(1)
+        by_domain = by_domain.unflatten(1, per_sequence.shape[1:])  # (K, r, wide)
+        self.collector.add_factor(layer, part, by_domain.transpose(1, 2) if turned else by_domain, domains)
+
+    def _members(self, index: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Says which domain a sequence belongs to, (K, S) of zeros and ones in the dtype of `like`."""
+        key = like.dtype, like.device
+        if key not in self._member:
+            assert self._domains is not None  # _current has seen to it
+            self._member[key] = F.one_hot(index, len(self._domains)).T.to(like.dtype)
+        return self._member[key]
 
     def _contract_weight(self, layer: AdaptedLayer, x: torch.Tensor, grad_output: torch.Tensor) -> None:
         domains, _ = self._current(layer, x)
@@ -146,6 +158,7 @@ class TapEngine(Engine):
             for factor in frozen:
                 factor.requires_grad_(True)
             self._domains = self._index = self._order = None
+            self._member.clear()
 
     def close(self) -> None:
         """Removes the hooks."""
