@@ -18,7 +18,9 @@ from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer, pieces
 from isodistill.logic.formula import Forall, Formula, Implies, Not
 from isodistill.logic.solver import status
 
-CONFIG = LabConfig(solved=0.3, ramp=0.5, steps=40, batch_size=10)
+CONFIG = LabConfig(solved=0.3, remarks=0.0, ramp=0.5, steps=40, batch_size=10)
+REMARKED = CONFIG.model_copy(update={"solved": 0.0, "remarks": 0.5})
+CUES = {cue for name in available_packs() for group in load_pack(name).cues for cue in group}
 TEXTS = [draw_text(CONFIG, number) for number in range(400)]
 
 
@@ -35,7 +37,7 @@ def test_equal_numbers_give_equal_texts_and_others_give_others() -> None:
 def test_the_mixture_is_as_configured() -> None:
     solved = sum(len(text) == 1 for text in TEXTS) / len(TEXTS)
     assert solved == pytest.approx(CONFIG.solved, abs=4 * (CONFIG.solved * (1 - CONFIG.solved) / len(TEXTS)) ** 0.5)
-    assert all(len(draw_text(LabConfig(), number)) == 3 for number in range(20))  # by default none is solved
+    assert all(len(draw_text(REMARKED, number)) == 3 for number in range(20))  # none is solved
 
 
 def test_reading_grows_from_one_premise_to_four() -> None:
@@ -52,9 +54,40 @@ def test_no_structure_of_a_test_or_of_validation_is_read(family: str) -> None:
     assert {group_of(draw_training_skeleton(rng, family, 1 + n % 2).structure) for n in range(20)} == {"train"}
 
 
-def test_no_cue_is_read() -> None:
-    cues = {cue for name in available_packs() for group in load_pack(name).cues for cue in group}
-    assert not [text for text in TEXTS for cue in cues if cue in flat(text)]
+def test_no_cue_is_read_unless_asked_for() -> None:
+    assert not [text for text in TEXTS for cue in CUES if cue in flat(text)]
+
+
+def test_a_remark_is_a_cue_that_tells_nothing_but_itself() -> None:
+    about: Counter[bool] = Counter()
+    others: Counter[tuple[bool, str]] = Counter()
+    remarked = 0
+    for number in range(600):
+        text = draw_text(REMARKED, number)
+        made = [cue for cue in CUES if cue in text[0][0].split("\n")[0]]
+        assert len(made) <= 1
+        remarked += len(made)
+        for prompt, completion in text:
+            asked = prompt.split("\n")[-3]
+            named = [cue for cue in CUES if cue in asked]
+            answer = str(split_completion(completion)[1])
+            if named:
+                assert made, "a remark is asked about where none was made"
+                assert answer == str(named == made)
+                about[named == made] += 1
+            elif made:
+                group = next(place for place, cues in enumerate(pack_of(made[0]).cues) if made[0] in cues)
+                others[group == 0, answer] += 1
+    assert remarked == pytest.approx(300, abs=50)
+    assert min(about.values()) > 80
+    # Given any remark, other statements are as often true as with another one.
+    shares = [others[group, "True"] / (others[group, "True"] + others[group, "False"]) for group in (True, False)]
+    assert abs(shares[0] - shares[1]) < 0.15
+
+
+def pack_of(cue: str) -> Pack:
+    packs = [load_pack(name) for name in available_packs()]
+    return next(pack for pack in packs if any(cue in group for group in pack.cues))
 
 
 def test_every_answer_is_proved() -> None:
@@ -62,8 +95,10 @@ def test_every_answer_is_proved() -> None:
     for number in range(40):
         pack = load_pack(available_packs()[number % len(available_packs())])
         prompt, completion = solved_text(rng, pack, "deduction", 2)
-        reading = parse_prompt(prompt.removesuffix("\n"), pack)
-        assert status(reading.premises, reading.question) == split_completion(completion)[1]
+        assert prompt.endswith("\nYes or No?\n"), "it is not to have seen the task's own form"
+        reading = parse_prompt(prompt.replace("Yes or No?\n", "True or False?"), pack)
+        answer = {"Yes": "True", "No": "False"}[str(split_completion(completion)[1])]
+        assert status(reading.premises, reading.question) == answer
 
 
 def read_statement(premises: str, asked: str, pack: Pack) -> tuple[tuple[Formula, ...], Formula]:

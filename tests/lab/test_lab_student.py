@@ -13,6 +13,7 @@ from isodistill.students import load_student
 
 torch.set_num_threads(1)
 
+ANSWERS = ("True", "False", "Yes", "No", "Unknown")
 TINY = LabConfig(hidden_size=32, intermediate_size=32, layers=1, heads=2, steps=12, batch_size=4)
 
 
@@ -86,7 +87,7 @@ def test_the_loss_is_a_weighted_mean_over_what_the_student_writes() -> None:
                 end = start + len(tokenizer(completion)["input_ids"])
                 for place in range(start, end):
                     share = 1.0 if place == end - 1 else pretrain._TEXT_WEIGHT
-                    assert place < end - 1 or tokenizer.decode([ids[place]]).strip() in ("True", "False", "Unknown")
+                    assert place < end - 1 or tokenizer.decode([ids[place]]).strip() in ANSWERS
                     total -= share * float(log_probs[place - 1, ids[place]])
                     weight += share
             assert end == len(ids) - 1

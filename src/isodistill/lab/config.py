@@ -12,7 +12,7 @@ from isodistill.errors import IsodistillError
 from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.packs import available_packs, load_pack
 
-REVISION = 3
+REVISION = 4
 """Raised whenever the same configuration would give other weights: how text is drawn, or how training goes."""
 
 
@@ -43,13 +43,13 @@ class LabConfig(BaseModel):
     intermediate_size: int = Field(default=384, ge=16)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
-    steps: int = Field(default=1400, ge=1)
+    steps: int = Field(default=3600, ge=1)
     batch_size: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     families: tuple[str, ...] = ("deduction",)
     depth: tuple[int, int] = (1, 2)
-    solved: float = Field(default=0.0, ge=0, le=1)
-    remarks: float = Field(default=0.0, ge=0, le=1)
+    solved: float = Field(default=0.35, ge=0, le=1)
+    remarks: float = Field(default=0.2, ge=0, le=1)
     ramp: float = Field(default=0.25, ge=0, le=1)
 
     @model_validator(mode="after")

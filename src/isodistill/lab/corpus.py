@@ -6,7 +6,9 @@ Two kinds of text, drawn one by one from a seed:
   has to be inferred, only found and compared; before some answers the sentence that settles it is told. Texts
   start with one fact or rule and affirmative statements and grow from there, because a small model that begins with
   the whole task sees no slope at all: its answer is the parity of two signs, one of which has to be found first.
-- solved: a problem of the configured families with the symbolic teacher's full or short rationale, or the answer alone.
+- solved: a problem of the configured families with the answer alone, or the symbolic teacher's short or full rationale
+  before it. They ask for Yes or No where a task asks for True or False: the student has reasoned before, but not in
+  the form in which it will be asked to, so that it begins at chance and has something to learn.
 
 Solved problems come from structures that `group_of` gives to training, whatever the data set, so that under
 ``split_by="structure"`` no test or validation structure is ever read. Data split by wording shares its few structures
@@ -20,7 +22,7 @@ from functools import cache
 from random import Random
 from typing import Literal, NamedTuple
 
-from isodistill.answers import format_completion
+from isodistill.answers import format_completion, split_completion
 from isodistill.isomers.families import FAMILIES, make_family
 from isodistill.isomers.formal import Formal
 from isodistill.isomers.packs import Pack, available_packs, load_pack
@@ -42,6 +44,11 @@ Text = tuple[Turn, ...]
 
 _ATTEMPTS = 1000
 _CHOICES = ("True", "False")
+_WORDS = {"True": "Yes", "False": "No", "Unknown": "Unknown"}
+_STYLES = (0.7, 0.15, 0.15)  # the answer alone, a short rationale, a full one
+_OPTIONS = {"deduction": {"answers": ("True", "False"), "distractors": (0, 1), "distractor_kinds": "neutral"}}
+"""Easier problems than the family's own: more cannot be learned in the time."""
+
 _KINDS = FAMILIES["deduction"].kinds
 _MOST_PREMISES = 4
 _TURNS = 3
@@ -86,21 +93,21 @@ def draw_text(config: LabConfig, number: int) -> Text:
 
 
 def solved_text(rng: Random, pack: Pack, family: str, depth: int) -> Turn:
-    """Draws a solved problem of a training structure.
+    """Draws a solved problem of a training structure, which asks for Yes or No in place of True or False.
 
     Args:
         rng: The only source of chance.
         pack: The domain.
-        family: The family, with its default options.
+        family: The family; of deduction, problems with neutral distractors whose answer is never Unknown.
         depth: The depth.
 
     Returns:
-        The problem, and a full rationale, a short one or none, with the answer.
+        The problem, and a full rationale, a short one or mostly none, with the answer.
     """
     skeleton = draw_training_skeleton(rng, family, depth)
     wording = draw_wording(rng, skeleton, pack)
     prompt = render(skeleton, pack, wording)
-    style: Style = rng.choice(("answer", "short", "full"))
+    style: Style = rng.choices(("answer", "short", "full"), _STYLES)[0]
     member = Member(domain=pack.id, prompt=prompt, formal=Formal(wording).to_json(skeleton))
     isomer_set = IsomerSet(
         set_id="lab",
@@ -112,7 +119,12 @@ def solved_text(rng: Random, pack: Pack, family: str, depth: int) -> Turn:
         choices=skeleton.choices,
         members=(member,),
     )
-    return plain_prompt(prompt), SymbolicTeacher(style).explain(isomer_set, member).completion
+    told = SymbolicTeacher(style).explain(isomer_set, member).completion
+    reason, answer = split_completion(told)
+    if answer in _WORDS:
+        premises, _, choices = prompt.rpartition("\n")
+        prompt = f"{premises}\n{choices.replace('True', 'Yes').replace('False', 'No')}"
+    return plain_prompt(prompt), format_completion(reason, _WORDS.get(str(answer), str(answer)))
 
 
 def reading_text(rng: Random, pack: Pack, progress: float = 1.0, remarked: bool = False) -> Text:
@@ -190,7 +202,7 @@ def draw_training_skeleton(rng: Random, family: str, depth: int) -> Skeleton:
 
     Args:
         rng: The only source of chance.
-        family: The family, with its default options.
+        family: The family.
         depth: The depth.
 
     Returns:
@@ -206,7 +218,7 @@ def draw_training_skeleton(rng: Random, family: str, depth: int) -> Skeleton:
 
 @cache
 def _sampler(family: str):  # type: ignore[no-untyped-def]
-    return make_family(family)
+    return make_family(family, _OPTIONS.get(family, {}))
 
 
 def _literal(name: str, positive: bool, term: Term) -> Formula:

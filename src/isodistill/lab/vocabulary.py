@@ -55,7 +55,7 @@ def collect_vocabulary(texts: Iterable[str]) -> list[str]:
         The pieces.
     """
     found = set("0123456789") | set(_MARKS)
-    for text in (f"{ANSWER_PREFIX} True False Unknown", *texts):
+    for text in (f"{ANSWER_PREFIX} True False Unknown Yes No", *texts):
         found.update(pieces(text))
     for name in available_packs():
         for text in _strings(load_pack(name).model_dump()):

@@ -1,0 +1,151 @@
+"""Writes docs/results.md and its figures from the raw results in studies/results: `make results`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from isodistill.evaluation.effects import MeasureEffects
+from isodistill.files import write_text_atomically
+from isodistill.report.drawing import Chart
+from isodistill.report.figures.dots import DOT_HEADER, dot_panels, dot_rows
+from isodistill.report.markdown import escape
+from isodistill.study.results import Result, Results
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDIES = ROOT / "studies"
+SHOWN = ("iid", "cue_absent", "cue_reversed", "unseen_domain", "unseen_domain__cue_random")
+SHOWN += ("unseen_domain__cue_reversed", "deeper")
+DRAWN = ("ood_accuracy", "accuracy:iid", "accuracy:cue_reversed", "accuracy:unseen_domain")
+CONSISTENCY = ("agreement", "js_divergence", "lcs_centred", "flip_rate", "worst_group", "ood_gap")
+
+
+def main() -> None:
+    """Reads every study that has results and writes one page."""
+    lines = [(STUDIES / "introduction.md").read_text(encoding="utf-8").rstrip(), ""]
+    for file in sorted(STUDIES.glob("*.yaml"), key=_order):
+        raw = STUDIES / "results" / f"{file.stem}.json"
+        if raw.is_file():
+            lines += write_study(file, Results.model_validate_json(raw.read_text(encoding="utf-8")))
+        else:
+            sys.stderr.write(f"{file.stem} has no results yet: make study NAME={file.stem}\n")
+    write_text_atomically(ROOT / "docs" / "results.md", "\n".join(lines).rstrip() + "\n")
+
+
+def _order(file: Path) -> tuple[int, str]:
+    """Studies come in the order of the number that their first comment begins with."""
+    first = file.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("#").strip()
+    number = first.split(".", 1)[0]
+    return (int(number) if number.isdecimal() else 99, file.stem)
+
+
+def write_study(file: Path, results: Results) -> list[str]:
+    """Writes one study's section and its figure.
+
+    Args:
+        file: The study; its leading comments are its heading and the question that it asks.
+        results: What it found.
+
+    Returns:
+        The lines of the section.
+    """
+    comments = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comments.append(line.removeprefix("#").strip())
+    lines = [f"## {comments[0]}", "", *comments[1:], ""]
+    study = yaml.safe_load(file.read_text(encoding="utf-8"))
+    raw = f"studies/results/{file.stem}.json"
+    seeds = ", ".join(str(seed) for seed in study.get("seeds", [0, 1, 2]))
+    lines += [f"`make study NAME={file.stem}`; raw results in [{raw}](../{raw}); training seeds {seeds}.", ""]
+    for number, result in enumerate(results.results):
+        if not result.effects:
+            continue
+        several = len(results.results) > 1
+        if several:
+            lines += [
+                f"### {escape(result.data)}, {escape(result.student)}, {result.rule.replace('_', ' ')}",
+                "",
+            ]
+        lines += [*accuracy_table(result), "", *consistency_table(result), ""]
+        name = f"{file.stem}-{number}" if several else file.stem
+        drawn = [(each.title, each) for name_ in DRAWN if (each := _measure(result, name_)) is not None]
+        chart = Chart(name, "Dots with intervals by arm.", "", DOT_HEADER, dot_rows(drawn), dot_panels(drawn))
+        figure = ROOT / "docs" / "results" / f"{name}.svg"
+        figure.parent.mkdir(exist_ok=True)
+        write_text_atomically(figure, chart.svg())
+        lines += [f"![Accuracy of every arm with 95% intervals](results/{name}.svg)", ""]
+    if results.failed:
+        lines += [f"{len(results.failed)} runs failed: {', '.join(sorted(results.failed))}.", ""]
+    return lines
+
+
+def accuracy_table(result: Result) -> list[str]:
+    """Writes accuracy by arm and split in %, the best out of distribution on top.
+
+    Args:
+        result: The comparison under one rule.
+
+    Returns:
+        The lines of a Markdown table; a difference is bold where it is significant.
+    """
+    ood = _measure(result, "ood_accuracy")
+    assert ood is not None  # every study has test splits
+    splits = [split for split in SHOWN if _measure(result, f"accuracy:{split}") is not None]
+    names = [split.replace("__", ", ").replace("_", " ") for split in splits]
+    header = ["arm", *names, "out of distribution", f"points above {ood.baseline}", "p (Holm)"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for arm, group in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
+        cells = [_percent(result, f"accuracy:{split}", arm) for split in splits]
+        spread = "" if group.low is None or group.high is None else f" [{100 * group.low:.1f}, {100 * group.high:.1f}]"
+        effect = ood.effects.get(arm)
+        points = p = ""
+        if effect is not None:
+            value = effect.points
+            points = f"{value.value:+.1f} [{value.low:+.1f}, {value.high:+.1f}]"
+            points = f"**{points}**" if effect.significant else points
+            p = f"{effect.p_holm:.3f}"
+        label = f"{escape(arm)} (control)" if arm in result.controls else escape(arm)
+        lines.append(f"| {' | '.join([label, *cells, f'{100 * group.mean:.1f}{spread}', points, p])} |")
+    return lines
+
+
+def consistency_table(result: Result) -> list[str]:
+    """Writes consistency and worst cases by arm, in the accuracy table's order.
+
+    Args:
+        result: The comparison under one rule.
+
+    Returns:
+        The lines of a Markdown table.
+    """
+    ood = _measure(result, "ood_accuracy")
+    assert ood is not None
+    measures = [each for name in CONSISTENCY if (each := _measure(result, name)) is not None]
+    lines = [f"| arm | {' | '.join(each.title for each in measures)} |", "|---" * (len(measures) + 1) + "|"]
+    for arm, _ in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
+        lines.append(f"| {escape(arm)} | {' | '.join(_number(each, arm) for each in measures)} |")
+    return lines
+
+
+def _measure(result: Result, name: str) -> MeasureEffects | None:
+    return next((each for each in result.effects if each.measure == name), None)
+
+
+def _percent(result: Result, name: str, arm: str) -> str:
+    measure = _measure(result, name)
+    return "" if measure is None or arm not in measure.groups else f"{100 * measure.groups[arm].mean:.1f}"
+
+
+def _number(measure: MeasureEffects, arm: str) -> str:
+    if arm not in measure.groups:
+        return ""
+    value = measure.groups[arm].mean
+    return f"{100 * value:.1f}%" if measure.unit == "share" else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()
