@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from isodistill.cli import bench, importing, logic, packs, traces
+from isodistill.cli import bench, importing, logic, packs, theory, traces
 from isodistill.cli.audit import audit
 from isodistill.cli.benchmarks import benchmarks
 from isodistill.cli.compare import compare
@@ -32,6 +32,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(logic.app, name="logic")
 app.add_typer(importing.app, name="import")
 app.add_typer(packs.app, name="packs")
+app.add_typer(theory.app, name="theory")
 app.add_typer(traces.app, name="traces")
 app.command()(audit)
 app.command()(benchmarks)

@@ -10,7 +10,7 @@ and the first does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from isodistill.errors import IsodistillError
 from isodistill.gradients.mask import conflict_mask, domain_moments
 
 Direction = Literal["sgd", "mask", "mask and projection"]
@@ -114,9 +115,10 @@ def measure_rates(
     problem: Problem,
     steps: Sequence[int] = (64, 128, 256, 512, 1024, 2048, 4096),
     seeds: int = 8,
-    step_size: float = 2.0,
+    step_size: float = 32.0,
     tau: float = 1.0,
     directions: Sequence[Direction] = DIRECTIONS,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[ConvergenceRate]:
     """Runs SGD with step size step_size / sqrt(T) for each T and seed, and fits the rate.
 
@@ -129,17 +131,28 @@ def measure_rates(
         directions: ``"sgd"``: the plain gradient; ``"mask"``: the mask on the dense mean gradient of the step (no
             running average, so that the direction is a function of the point and the batch); ``"mask and
             projection"``: also truncated to the student's rank.
+        progress: Told (direction, steps done, all steps).
 
     Returns:
         The rates.
+
+    Raises:
+        IsodistillError: if a norm is no finite positive number, so that it has no logarithm.
     """
     rates = []
     for direction in directions:
         gradient, followed = [], []
-        for count in steps:
-            plain, own = _runs(problem, direction, count, seeds, step_size, tau)
+        for number, count in enumerate(steps):
+            progress(direction, sum(steps[:number]), sum(steps))
+            plain, own = squared_norms(problem, direction, count, seeds, step_size, tau)
+            if not all(0.0 < norm < math.inf for norm in (*plain, *own)):
+                raise IsodistillError(
+                    f"{direction} with step size {step_size:g} and tau {tau:g} left the numbers that have a logarithm"
+                    f" within {count} steps: take a smaller step size or tau"
+                )
             gradient.append(plain)
             followed.append(own)
+        progress(direction, sum(steps), sum(steps))
         rates.append(
             ConvergenceRate(
                 direction=direction,
@@ -181,10 +194,23 @@ def fit_rate(
     return slope(np.arange(count)), float(low), float(high)
 
 
-def _runs(
+def squared_norms(
     problem: Problem, direction: Direction, steps: int, seeds: int, step_size: float, tau: float
 ) -> tuple[list[float], list[float]]:
-    """Runs all seeds side by side: the mean squared norms of the true gradient and of the direction without noise."""
+    """Runs all seeds side by side, with step size step_size / sqrt(steps).
+
+    Args:
+        problem: The problem.
+        direction: See `measure_rates`.
+        steps: T.
+        seeds: Their number.
+        step_size: c.
+        tau: The mask's temperature.
+
+    Returns:
+        By seed, the means over the steps of the squared norm of the true gradient, and of that of the direction on all
+        the data.
+    """
     x, y = problem.data()
     starts = [problem.start(seed) for seed in range(seeds)]
     A, B = torch.stack([start[0] for start in starts]), torch.stack([start[1] for start in starts])
