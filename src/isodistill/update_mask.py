@@ -26,22 +26,25 @@ def mask_updates(
     Returns:
         The handles of the hooks.
     """
-    before: dict[str, torch.Tensor] = {}
     parameters = {factor_name(layer, part): (layer, part) for layer in layers for part in ("lora_A", "lora_B")}
+    masked: list[torch.Tensor] = []
+    before: list[torch.Tensor] = []
+    weights: list[torch.Tensor] = []
 
+    @torch.no_grad()
     def remember(*_: Any) -> None:
-        before.clear()
-        for name in parameters.keys() & masks().keys():
-            layer, part = parameters[name]
-            before[name] = layer.factor(part).detach().clone()
+        present = masks()
+        names = [name for name in parameters if name in present]
+        masked[:] = [layer.factor(part) for layer, part in (parameters[name] for name in names)]
+        before[:] = [parameter.clone() for parameter in masked]
+        weights[:] = [present[name].to(parameter.dtype) for name, parameter in zip(names, masked, strict=True)]
 
     @torch.no_grad()
     def mask_update(*_: Any) -> None:
-        for name, old in before.items():
-            layer, part = parameters[name]
-            parameter = layer.factor(part)
-            update = (parameter - old).mul_(masks()[name].to(parameter.dtype))
-            parameter.copy_(old.add_(update))
-        before.clear()
+        if masked:  # old + M (new - old), for all factors in two calls
+            torch._foreach_lerp_(before, masked, weights)
+            torch._foreach_copy_(masked, before)
+        for kept in (masked, before, weights):
+            kept.clear()
 
     return [optimizer.register_step_pre_hook(remember), optimizer.register_step_post_hook(mask_update)]
