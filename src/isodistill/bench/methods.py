@@ -65,7 +65,7 @@ def cost_cases() -> dict[str, dict[str, Any]]:
         Trainer options by case, ERM first.
     """
     cases: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS if name != "iga"}
-    for space in ("factor", "weight", "factored", "tangent"):
+    for space in ("factor", "weight", "factored", "tangent", "inputs"):
         cases[f"iga ({space})"] = {"method": "iga", "mask_space": space}
     cases["iga (weight, rank 8)"] = {"method": "iga", "mask_space": "weight", "projection_rank": 8}
     # At its switch a penalty costs what it costs ever after; before, some cost nothing.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Literal, get_args
 
 import torch
 
 from isodistill.errors import IsodistillError
 from isodistill.gradients.buckets import Segments, buckets_of
+from isodistill.gradients.inputs import InputConflict
 from isodistill.gradients.layers import AdaptedLayer
 from isodistill.gradients.mask import (
     NORMALIZATIONS,
@@ -23,7 +24,7 @@ from isodistill.gradients.statistics import RunningMoments
 from isodistill.gradients.workspace import Workspace
 from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
 
-MaskSpace = Literal["weight", "factor", "factored", "tangent"]
+MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs"]
 MaskStage = Literal["gradient", "update"]
 
 _SAMPLE = 1024
@@ -49,7 +50,8 @@ class IGA(Method):
         Gt = diag(m_row) Gbar diag(m_col),   m = exp(-tau/2 Z)
 
     In ``tangent`` space the masked gradient is projected onto the tangent space at BA of the matrices of rank r, and
-    the factors' gradients are its lift (`tangent_lift`): one step of plain SGD moves BA along the projection. With
+    the factors' gradients are its lift (`tangent_lift`): one step of plain SGD moves BA along the projection. In
+    ``inputs`` space the mask acts on directions of the layer's input in place of entries (`direction_filter`). With
     ``mask_stage="update"`` the optimizer sees the plain mean gradient and the mask multiplies its update, because
     an optimizer that divides each entry by its own root mean square (Adam) undoes a mask on the gradient.
 
@@ -59,10 +61,12 @@ class IGA(Method):
     Args:
         tau: The mask's temperature, not negative; 0 with full rank is plain training.
         mask_space: ``weight`` (dense G, one layer at a time), ``factor`` (adapter-sized), ``factored`` (dense G, row
-            and column statistics) or ``tangent`` (dense G, projected onto the tangent space).
+            and column statistics), ``tangent`` (dense G, projected onto the tangent space) or ``inputs`` (dense G, its
+            input directions masked by how differently the domains use them).
         mask_stage: ``gradient`` or ``update`` (factor space only); ``None`` picks ``update`` in factor space.
         statistics_decay: beta of the running averages, in [0, 1); 0 uses each step's own statistics.
-        conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``.
+        conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``; ``inputs`` space
+            knows the first one only.
         projection_rank: k, or ``None`` for full rank (no truncation).
         projection: ``randomized`` (warm-started) or ``exact``.
 
@@ -105,6 +109,11 @@ class IGA(Method):
             raise IsodistillError(
                 f"conflict_normalization={conflict_normalization!r} is unknown: choose one of {NORMALIZATIONS}"
             )
+        if mask_space == "inputs" and conflict_normalization != "relative":
+            raise IsodistillError(
+                f"conflict_normalization={conflict_normalization!r} does not go with mask_space='inputs', where it is"
+                " always relative: leave it unset"
+            )
         if projection_rank is not None and (mask_space != "weight" or projection_rank < 1):
             raise IsodistillError(
                 f"projection_rank={projection_rank} needs mask_space='weight' and a rank of at least 1; leave it unset"
@@ -118,6 +127,7 @@ class IGA(Method):
         self.conflict_normalization = conflict_normalization
         self.projector = None if projection_rank is None else Projector(projection_rank, projection)
         self.statistics = RunningMoments(statistics_decay)
+        self.inputs = InputConflict(statistics_decay) if mask_space == "inputs" else None
         self._meter = _Meter()
         self._workspace = Workspace()
 
@@ -167,6 +177,8 @@ class IGA(Method):
         """Masks one layer's dense mean gradient, projects it and pulls it back (see `Method.align_weight`)."""
         if self.mask_space == "factored":
             masked = self._mask_marginals(layer.name, gradients, window)
+        elif self.inputs is not None:
+            masked = self._mask_inputs(layer.name, self.inputs, gradients, window)
         else:
             masked = self._mask(layer.name, gradients, window)
         A, B = layer.A.detach().to(masked.dtype), layer.B.detach().to(masked.dtype)
@@ -216,6 +228,21 @@ class IGA(Method):
         )
         return masked
 
+    def _mask_inputs(
+        self, name: str, inputs: InputConflict, gradients: Iterable[torch.Tensor], window: Window
+    ) -> torch.Tensor:
+        def watched() -> Iterator[torch.Tensor]:
+            for domain, gradient in zip(window.domains, gradients, strict=True):
+                inputs.add(name, domain, gradient)
+                yield gradient
+
+        moments = domain_moments(watched(), window.weights, self._workspace)
+        matrix, mask = inputs.filter(name, self.tau)
+        out = self._workspace.take("scratch", tuple(moments.mean.shape), moments.mean)
+        masked = torch.mm(moments.mean, matrix, out=out)
+        self._meter.add_mask([name], _sums(mask.sum(), masked), _energies(moments), mask)
+        return masked
+
     def diagnostics(self) -> Diagnostics:
         """Sums up the masks since the last call."""
         diagnostics, self._meter = self._meter.read(), _Meter()
@@ -226,17 +253,21 @@ class IGA(Method):
         state = {f"statistics/{key}": tensor for key, tensor in self.statistics.state_dict().items()}
         if self.projector is not None:
             state |= {f"projector/{key}": tensor for key, tensor in self.projector.state_dict().items()}
+        if self.inputs is not None:
+            state |= {f"inputs/{key}": tensor for key, tensor in self.inputs.state_dict().items()}
         return state
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Restores what `state_dict` returned."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"statistics": {}, "projector": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"statistics": {}, "projector": {}, "inputs": {}}
         for key, tensor in state.items():
             part, rest = key.split("/", 1)
             parts[part][rest] = tensor
         self.statistics.load_state_dict(parts["statistics"])
         if self.projector is not None:
             self.projector.load_state_dict(parts["projector"])
+        if self.inputs is not None:
+            self.inputs.load_state_dict(parts["inputs"])
 
 
 class _Meter:
