@@ -22,16 +22,20 @@ DRAWN = ("ood_accuracy", "accuracy:iid", "accuracy:cue_reversed", "accuracy:unse
 CONSISTENCY = ("agreement", "js_divergence", "lcs_centred", "flip_rate", "worst_group", "ood_gap")
 
 
-def main() -> None:
-    """Reads every study that has results and writes one page."""
+def main(out: Path = ROOT / "docs") -> None:
+    """Reads every study that has results and writes one page.
+
+    Args:
+        out: The folder of the page; figures go to its folder ``results``.
+    """
     lines = [(STUDIES / "introduction.md").read_text(encoding="utf-8").rstrip(), ""]
     for file in sorted(STUDIES.glob("*.yaml"), key=_order):
         raw = STUDIES / "results" / f"{file.stem}.json"
         if raw.is_file():
-            lines += write_study(file, Results.model_validate_json(raw.read_text(encoding="utf-8")))
+            lines += write_study(file, Results.model_validate_json(raw.read_text(encoding="utf-8")), out)
         else:
             sys.stderr.write(f"{file.stem} has no results yet: make study NAME={file.stem}\n")
-    write_text_atomically(ROOT / "docs" / "results.md", "\n".join(lines).rstrip() + "\n")
+    write_text_atomically(out / "results.md", "\n".join(lines).rstrip() + "\n")
 
 
 def _order(file: Path) -> tuple[int, str]:
@@ -41,12 +45,13 @@ def _order(file: Path) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else 99, file.stem)
 
 
-def write_study(file: Path, results: Results) -> list[str]:
+def write_study(file: Path, results: Results, out: Path) -> list[str]:
     """Writes one study's section and its figure.
 
     Args:
         file: The study; its leading comments are its heading and the question that it asks.
         results: What it found.
+        out: The folder of the page.
 
     Returns:
         The lines of the section.
@@ -74,7 +79,7 @@ def write_study(file: Path, results: Results) -> list[str]:
         name = f"{file.stem}-{number}" if several else file.stem
         drawn = [(each.title, each) for name_ in DRAWN if (each := _measure(result, name_)) is not None]
         chart = Chart(name, "Dots with intervals by arm.", "", DOT_HEADER, dot_rows(drawn), dot_panels(drawn))
-        figure = ROOT / "docs" / "results" / f"{name}.svg"
+        figure = out / "results" / f"{name}.svg"
         figure.parent.mkdir(exist_ok=True)
         write_text_atomically(figure, chart.svg())
         lines += [f"![Accuracy of every arm with 95% intervals](results/{name}.svg)", ""]

@@ -33,7 +33,8 @@ def resolve_student(name: str) -> str:
     saved, and the folder is what the adapter's configuration can name as its base).
 
     Args:
-        name: ``smollm2-135m``, ``lab``, a ``.gguf`` file, a local folder, or a hub id such as ``org/model``.
+        name: ``smollm2-135m``, ``lab`` (``lab:steps=3600,remarks=0.2`` with other options of `LabConfig`), a ``.gguf``
+            file, a local folder, or a hub id such as ``org/model``.
 
     Returns:
         A local folder's path, or the hub id unchanged.
@@ -41,10 +42,10 @@ def resolve_student(name: str) -> str:
     Raises:
         IsodistillError: if the built-in student is not installed, or the name is neither a path nor a hub id.
     """
-    if name == LAB:
-        from isodistill.lab import LabConfig, build_lab
+    if name == LAB or name.startswith(f"{LAB}:"):
+        from isodistill.lab import build_lab, make_lab_config
 
-        return str(build_lab(LabConfig(), cache_dir() / "students"))
+        return str(build_lab(make_lab_config(**_options(name)), cache_dir() / "students"))
     if name in BUILT_IN:
         return str(_convert_gguf(_built_in_file(name)))
     path = Path(name).expanduser()
@@ -62,6 +63,17 @@ def resolve_student(name: str) -> str:
             " file or a hub id such as org/model"
         )
     return name
+
+
+def _options(name: str) -> dict[str, str]:
+    """Reads KEY=VALUE,KEY=VALUE behind a student's name; the configuration turns the texts into numbers."""
+    options = {}
+    for part in filter(None, name.partition(":")[2].split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise IsodistillError(f"student {name!r}: {part!r} is no option; write KEY=VALUE, such as steps=3600")
+        options[key.strip()] = value.strip()
+    return options
 
 
 def load_student(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:

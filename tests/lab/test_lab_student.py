@@ -135,3 +135,15 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(IsodistillError, match="ISODISTILL_CACHE"):
         build_lab(TINY, tmp_path / "file" / "cache")
+
+
+def test_options_stand_behind_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISODISTILL_CACHE", str(tmp_path))
+    name = "lab:hidden_size=32,intermediate_size=32,layers=1,heads=2,steps=2,batch_size=4"
+    model, _ = load_student(name)
+    assert model.config.hidden_size == 32
+    (folder,) = (tmp_path / "students").glob("lab-*")
+    assert LabConfig.model_validate_json((folder / build.CONFIG_FILE).read_text()).steps == 2
+    for wrong, message in (("lab:steps", "no option"), ("lab:stps=3", "stps"), ("lab:steps=few", "steps")):
+        with pytest.raises(IsodistillError, match=message):
+            load_student(wrong)

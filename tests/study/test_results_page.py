@@ -1,0 +1,36 @@
+"""docs/results.md is what the raw results in studies/results say."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import yaml
+
+from isodistill.study.config import StudyConfig
+from isodistill.study.results import Results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_is_written_from_the_raw_results(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("write_results", ROOT / "studies" / "write_results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.main(tmp_path)
+    assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text(), "run make results"
+    drawn = {file.name for file in (tmp_path / "results").iterdir()}
+    assert drawn == {file.name for file in (ROOT / "docs" / "results").iterdir()}
+
+
+def test_every_study_is_valid_and_its_results_are_its_own() -> None:
+    files = sorted((ROOT / "studies").glob("*.yaml"))
+    assert files
+    for file in files:
+        config = StudyConfig.model_validate(yaml.safe_load(file.read_text()))
+        assert config.name == file.stem
+        raw = ROOT / "studies" / "results" / f"{file.stem}.json"
+        if raw.is_file():
+            assert Results.model_validate_json(raw.read_text()).config == config.model_dump(mode="json")
