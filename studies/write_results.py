@@ -61,7 +61,7 @@ def write_study(file: Path, results: Results, out: Path) -> list[str]:
         if not line.startswith("#"):
             break
         comments.append(line.removeprefix("#").strip())
-    lines = [f"## {comments[0]}", "", *comments[1:], ""]
+    lines = [f"## {comments[0]}", "", *"\n".join(comments[1:]).strip().splitlines(), ""]
     study = yaml.safe_load(file.read_text(encoding="utf-8"))
     raw = f"studies/results/{file.stem}.json"
     seeds = ", ".join(str(seed) for seed in study.get("seeds", [0, 1, 2]))
