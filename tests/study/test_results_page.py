@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import yaml
-
-from isodistill.study.config import StudyConfig
+from isodistill.study.config import load_study
 from isodistill.study.results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +27,7 @@ def test_every_study_is_valid_and_its_results_are_its_own() -> None:
     files = sorted((ROOT / "studies").glob("*.yaml"))
     assert files
     for file in files:
-        config = StudyConfig.model_validate(yaml.safe_load(file.read_text()))
+        config = load_study(file)
         assert config.name == file.stem
         raw = ROOT / "studies" / "results" / f"{file.stem}.json"
         if raw.is_file():
