@@ -18,7 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 STUDIES = ROOT / "studies"
 SHOWN = ("iid", "cue_absent", "cue_reversed", "unseen_domain", "unseen_domain__cue_random")
 SHOWN += ("unseen_domain__cue_reversed", "deeper")
-DRAWN = ("ood_accuracy", "accuracy:iid", "accuracy:cue_reversed", "accuracy:unseen_domain")
+DRAWN = {
+    "ood_accuracy": "out of distribution",
+    "accuracy:iid": "iid",
+    "accuracy:cue_reversed": "cue reversed",
+    "accuracy:unseen_domain": "unseen domain",
+}
 CONSISTENCY = ("agreement", "js_divergence", "lcs_centred", "flip_rate", "worst_group", "ood_gap")
 
 
@@ -77,7 +82,7 @@ def write_study(file: Path, results: Results, out: Path) -> list[str]:
             ]
         lines += [*accuracy_table(result), "", *consistency_table(result), ""]
         name = f"{file.stem}-{number}" if several else file.stem
-        drawn = [(each.title, each) for name_ in DRAWN if (each := _measure(result, name_)) is not None]
+        drawn = [(title, each) for measure, title in DRAWN.items() if (each := _measure(result, measure)) is not None]
         chart = Chart(name, "Dots with intervals by arm.", "", DOT_HEADER, dot_rows(drawn), dot_panels(drawn))
         figure = out / "results" / f"{name}.svg"
         figure.parent.mkdir(exist_ok=True)
