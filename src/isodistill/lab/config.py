@@ -43,7 +43,7 @@ class LabConfig(BaseModel):
     intermediate_size: int = Field(default=384, ge=16)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
-    steps: int = Field(default=1600, ge=1)
+    steps: int = Field(default=2400, ge=1)
     batch_size: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     families: tuple[str, ...] = ("deduction",)
