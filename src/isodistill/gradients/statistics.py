@@ -15,8 +15,8 @@ class RunningMoments:
     """Bias-corrected exponential moving averages of mean and variance, one pair for each named tensor.
 
     EMA_t = beta EMA_{t-1} + (1 - beta) x_t, divided by 1 - beta^t (Kingma & Ba, arXiv 1412.6980, section 3).
-    With beta = 0 nothing is stored. Many small
-    tensors are averaged in one operation when they come side by side (`advance`).
+    With beta = 0 nothing is stored. Many small tensors are averaged in one operation when they come side by side
+    (`advance`).
 
     Args:
         decay: beta, in [0, 1).

@@ -8,7 +8,7 @@ Two kinds of text, drawn one by one from a seed:
   the whole task sees no slope at all: its answer is the parity of two signs, one of which has to be found first.
 - solved: a problem of the configured families with the answer alone, or the symbolic teacher's short or full rationale
   before it. They ask for Yes or No where a task asks for True or False: the student has reasoned before, but not in
-  the form in which it will be asked to, so that it begins at chance and has something to learn.
+  the form in which it will be asked to, so that it begins low and has something to learn.
 
 Solved problems come from structures that `group_of` gives to training, whatever the data set, so that under
 ``split_by="structure"`` no test or validation structure is ever read. Data split by wording shares its few structures
