@@ -80,7 +80,7 @@ def test_the_projection_is_the_nearest_tangent_vector() -> None:
     assert float((it.B.T @ rest).abs().max()) < 1e-9
 
 
-@pytest.mark.parametrize("space", ["factored", "tangent", "inputs"])
+@pytest.mark.parametrize("space", ["factored", "tangent", "inputs", "directions"])
 def test_permuted_identical_and_scaled_domains(space: str) -> None:
     def run(stack: torch.Tensor, window: Window = WINDOW, tau: float = 0.7) -> torch.Tensor:
         method = build_method("iga", mask_space=space, tau=tau, statistics_decay=0.0)
@@ -92,3 +92,20 @@ def test_permuted_identical_and_scaled_domains(space: str) -> None:
     same = stack[:1].repeat(4, 1, 1)
     torch.testing.assert_close(run(same), run(same, tau=0.0), rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(run(100.0 * stack), 100.0 * run(stack), rtol=1e-6, atol=1e-9)
+
+
+def test_a_domains_own_output_direction_is_masked_where_both_sides_are() -> None:
+    # Every domain uses the same two input directions; the second leads to an output direction of the domain's own.
+    out = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).Q
+    into = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)).Q
+    common_part = torch.outer(out[0], into[0])
+    stack = torch.stack([common_part + torch.outer(out[1 + domain], into[1]) for domain in range(4)])
+    it = layer()
+    kept = {}
+    for space in ("inputs", "directions"):
+        method = build_method("iga", mask_space=space, tau=3.0, statistics_decay=0.0)
+        grad_b = method.align_weight(it, iter(stack.clone()), Window([0, 1, 2, 3], [0.25] * 4))[1]
+        kept[space] = (out @ grad_b).norm(dim=1)  # by output direction
+    common, own = slice(0, 1), slice(1, 5)
+    assert float(kept["directions"][own].max()) < 0.01 * float(kept["inputs"][own].min())
+    assert float(kept["directions"][common]) > 0.5 * float(kept["inputs"][common])

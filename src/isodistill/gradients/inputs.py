@@ -1,9 +1,10 @@
-"""The conflict of input directions: a mask in the basis in which the domains differ, not in that of the entries.
+"""The conflict of directions: a mask in the basis in which the domains differ, not in that of the entries.
 
 The entrywise mask sees a conflict only where a feature has entries of its own. Features are directions, and K domains
 whose shortcuts lie along different directions of the input share every entry: their mean looks invariant. Here the unit
 is a direction u of a layer's input, and its use by domain d is the energy ||G_d u||² that the domain's gradient has
-along it. A direction that all domains use alike is kept; one that a single domain of K uses has conflict K - 1.
+along it. A direction that all domains use alike is kept; one that a single domain of K uses has conflict K - 1. Given
+G_dᵀ, the same holds of the directions of the output.
 Source: this project, see docs/method.md.
 """
 

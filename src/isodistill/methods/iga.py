@@ -24,7 +24,7 @@ from isodistill.gradients.statistics import RunningMoments
 from isodistill.gradients.workspace import Workspace
 from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
 
-MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs"]
+MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs", "directions"]
 MaskStage = Literal["gradient", "update"]
 
 _SAMPLE = 1024
@@ -51,7 +51,8 @@ class IGA(Method):
 
     In ``tangent`` space the masked gradient is projected onto the tangent space at BA of the matrices of rank r, and
     the factors' gradients are its lift (`tangent_lift`): one step of plain SGD moves BA along the projection. In
-    ``inputs`` space the mask acts on directions of the layer's input in place of entries (`direction_filter`). With
+    ``inputs`` space the mask acts on directions of the layer's input in place of entries (`direction_filter`), and in
+    ``directions`` space on those of its input and of its output, each pair masked by the product. With
     ``mask_stage="update"`` the optimizer sees the plain mean gradient and the mask multiplies its update, because
     an optimizer that divides each entry by its own root mean square (Adam) undoes a mask on the gradient.
 
@@ -61,12 +62,12 @@ class IGA(Method):
     Args:
         tau: The mask's temperature, not negative; 0 with full rank is plain training.
         mask_space: ``weight`` (dense G, one layer at a time), ``factor`` (adapter-sized), ``factored`` (dense G, row
-            and column statistics), ``tangent`` (dense G, projected onto the tangent space) or ``inputs`` (dense G, its
-            input directions masked by how differently the domains use them).
+            and column statistics), ``tangent`` (dense G, projected onto the tangent space), ``inputs`` (dense G, its
+            input directions masked by how differently the domains use them) or ``directions`` (input and output).
         mask_stage: ``gradient`` or ``update`` (factor space only); ``None`` picks ``update`` in factor space.
         statistics_decay: beta of the running averages, in [0, 1); 0 uses each step's own statistics.
-        conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``; ``inputs`` space
-            knows the first one only.
+        conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``; ``inputs`` and
+            ``directions`` know the first one only.
         projection_rank: k, or ``None`` for full rank (no truncation).
         projection: ``randomized`` (warm-started) or ``exact``.
 
@@ -109,10 +110,10 @@ class IGA(Method):
             raise IsodistillError(
                 f"conflict_normalization={conflict_normalization!r} is unknown: choose one of {NORMALIZATIONS}"
             )
-        if mask_space == "inputs" and conflict_normalization != "relative":
+        if mask_space in ("inputs", "directions") and conflict_normalization != "relative":
             raise IsodistillError(
-                f"conflict_normalization={conflict_normalization!r} does not go with mask_space='inputs', where it is"
-                " always relative: leave it unset"
+                f"conflict_normalization={conflict_normalization!r} does not go with mask_space={mask_space!r}, where it"
+                " is always relative: leave it unset"
             )
         if projection_rank is not None and (mask_space != "weight" or projection_rank < 1):
             raise IsodistillError(
@@ -127,7 +128,7 @@ class IGA(Method):
         self.conflict_normalization = conflict_normalization
         self.projector = None if projection_rank is None else Projector(projection_rank, projection)
         self.statistics = RunningMoments(statistics_decay)
-        self.inputs = InputConflict(statistics_decay) if mask_space == "inputs" else None
+        self.inputs = InputConflict(statistics_decay) if mask_space in ("inputs", "directions") else None
         self._meter = _Meter()
         self._workspace = Workspace()
 
@@ -231,15 +232,23 @@ class IGA(Method):
     def _mask_inputs(
         self, name: str, inputs: InputConflict, gradients: Iterable[torch.Tensor], window: Window
     ) -> torch.Tensor:
+        outputs = f"{name}.outputs" if self.mask_space == "directions" else None
+
         def watched() -> Iterator[torch.Tensor]:
             for domain, gradient in zip(window.domains, gradients, strict=True):
                 inputs.add(name, domain, gradient)
+                if outputs is not None:
+                    inputs.add(outputs, domain, gradient.T)
                 yield gradient
 
         moments = domain_moments(watched(), window.weights, self._workspace)
         matrix, mask = inputs.filter(name, self.tau)
         out = self._workspace.take("scratch", tuple(moments.mean.shape), moments.mean)
         masked = torch.mm(moments.mean, matrix, out=out)
+        if outputs is not None:
+            matrix, rows = inputs.filter(outputs, self.tau)
+            masked = torch.mm(matrix.T, masked)
+            mask = torch.outer(rows, mask)  # of every pair of directions
         self._meter.add_mask([name], _sums(mask.sum(), masked), _energies(moments), mask)
         return masked
 
