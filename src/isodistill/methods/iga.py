@@ -112,8 +112,8 @@ class IGA(Method):
             )
         if mask_space in ("inputs", "directions") and conflict_normalization != "relative":
             raise IsodistillError(
-                f"conflict_normalization={conflict_normalization!r} does not go with mask_space={mask_space!r}, where it"
-                " is always relative: leave it unset"
+                f"conflict_normalization={conflict_normalization!r} does not go with mask_space={mask_space!r}, where"
+                " it is always relative: leave it unset"
             )
         if projection_rank is not None and (mask_space != "weight" or projection_rank < 1):
             raise IsodistillError(

@@ -47,7 +47,8 @@ class IsomerConfig(SFTConfig):
     )
     tau: float = field(default=3.0, metadata={"help": "Temperature of the conflict mask M = exp(-tau Z)."})
     mask_space: str = field(
-        default="factor", metadata={"help": "Where the mask acts: factor, weight, factored, tangent, inputs or directions."}
+        default="factor",
+        metadata={"help": "Where the mask acts: factor, weight, factored, tangent, inputs or directions."},
     )
     mask_stage: str | None = field(
         default=None,
