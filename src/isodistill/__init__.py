@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from isodistill.aligner import GradientAligner
     from isodistill.errors import IsodistillError
     from isodistill.methods import IGA, Method
-    from isodistill.optim import TensorAdamW
+    from isodistill.optim import MaskedAdamW, TensorAdamW
     from isodistill.students import load_adapter, load_student
     from isodistill.trainer import IsomerConfig, IsomerTrainer
 
@@ -21,6 +21,7 @@ __all__ = [
     "IsodistillError",
     "IsomerConfig",
     "IsomerTrainer",
+    "MaskedAdamW",
     "Method",
     "TensorAdamW",
     "load_adapter",
@@ -33,6 +34,7 @@ _HOMES = {
     "IsodistillError": "isodistill.errors",
     "IsomerConfig": "isodistill.trainer",
     "IsomerTrainer": "isodistill.trainer",
+    "MaskedAdamW": "isodistill.optim",
     "Method": "isodistill.methods",
     "TensorAdamW": "isodistill.optim",
     "load_adapter": "isodistill.students",

@@ -15,6 +15,7 @@ from isodistill.gradients.engines import engine_class
 from isodistill.gradients.layers import as_float32, factor_name, find_adapted_layers
 from isodistill.last_layer import LastLayerTap
 from isodistill.methods import Diagnostics, Forward, Method, RunInfo, build_method, build_penalty
+from isodistill.optim import PLAIN_GRADIENT, MaskedAdamW
 from isodistill.update_mask import mask_updates
 from isodistill.window import WindowCollector, num_processes
 
@@ -297,6 +298,8 @@ class GradientAligner:
                 gradient = gradients.get(factor_name(layer, part))
                 parameter = layer.factor(part)
                 parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
+                if self.method.plain_gradients is not None:
+                    setattr(parameter, PLAIN_GRADIENT, self.method.plain_gradients.pop(factor_name(layer, part), None))
 
     def _replay(self, closure: Callable[[int], None] | None) -> None:
         if closure is None:
@@ -344,6 +347,8 @@ class GradientAligner:
     def attach_optimizer(self, optimizer: Optimizer) -> None:
         """Tells the optimizer to methods that mask its updates, step with it, or reset it; harmless for the others.
 
+        With a `MaskedAdamW` the gradients before the mask are kept for it.
+
         The update that is masked is everything the optimizer does to a factor in one step, weight decay included.
 
         Args:
@@ -353,6 +358,7 @@ class GradientAligner:
             hook.remove()
         self._hooks.clear()
         self._optimizer = optimizer
+        self.method.plain_gradients = {} if isinstance(optimizer, MaskedAdamW) else None
         if not self.method.masks_update:
             return
         self._hooks = mask_updates(optimizer, self.layers, lambda: self._collector.masks)

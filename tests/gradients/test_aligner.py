@@ -20,7 +20,7 @@ from gradient_helpers import (
 from isodistill.aligner import GradientAligner
 from isodistill.errors import IsodistillError
 from isodistill.methods import Method, Needs
-from isodistill.optim import TensorAdamW
+from isodistill.optim import PLAIN_GRADIENT, MaskedAdamW, TensorAdamW
 
 both_spaces = pytest.mark.parametrize("space", ["factor", "weight"])
 both_engines = pytest.mark.parametrize("engine", ["tap", "loop"])
@@ -410,3 +410,20 @@ def test_uniform_weights_hold_for_methods_that_read_no_gradient(double_model, ba
     backward(aligner, double_model, batch)
     aligner.step()
     assert relative_error(factor_gradients(double_model), expected) < 1e-6  # the norms of a Llama round to fp32 inside
+
+
+@pytest.mark.parametrize("space", ["factor", "weight", "factored", "tangent", "inputs", "directions"])
+def test_masked_adamw_is_left_the_gradient_that_plain_training_would_have(model, batch, space):
+    plain = plain_gradients(model, batch)
+    stage = {"mask_stage": "gradient"} if space == "factor" else {}
+    aligner = GradientAligner(model, method="iga", mask_space=space, tau=2.0, **stage)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    aligner.attach_optimizer(MaskedAdamW(trained.values()))
+    with aligner.record(batch.domains, batch.items):
+        loss_of(model, batch).backward()
+    aligner.step()
+    left = {name: getattr(parameter, PLAIN_GRADIENT) for name, parameter in trained.items()}
+    assert relative_error(left, plain) < 1e-5
+    masked = {name: parameter.grad for name, parameter in trained.items()}
+    assert relative_error(masked, plain) > 0.1
+    aligner.close()

@@ -127,9 +127,10 @@ def test_the_loop_engine_trains_to_the_same_weights(tmp_path: Path, space: str) 
     [
         {"mask_space": "factor"},
         {"mask_space": "weight", "projection_rank": 4, "optim": "tensor_adamw"},
+        {"mask_space": "directions", "optim": "masked_adamw"},
         {"method": "erm"},
     ],
-    ids=["factor", "weight", "erm"],
+    ids=["factor", "weight", "directions", "erm"],
 )
 def test_a_resumed_run_ends_bit_identical(tmp_path: Path, options: dict[str, Any]) -> None:
     options = {

@@ -165,6 +165,8 @@ class Method:
     """The most processes that the method runs on; ``None`` for any number."""
     reduced_precision: ClassVar[bool] = True
     """Whether the method works under bf16 autocast."""
+    plain_gradients: dict[str, torch.Tensor] | None = None
+    """Where a method that masks leaves the factors' gradients before the mask, by name; ``None``: nobody asked."""
 
     @property
     def needs(self) -> Needs:

@@ -10,7 +10,7 @@ import torch
 from isodistill.errors import IsodistillError
 from isodistill.gradients.buckets import Segments, buckets_of
 from isodistill.gradients.inputs import InputConflict
-from isodistill.gradients.layers import AdaptedLayer
+from isodistill.gradients.layers import AdaptedLayer, factor_name
 from isodistill.gradients.mask import (
     NORMALIZATIONS,
     DomainMoments,
@@ -169,6 +169,8 @@ class IGA(Method):
             self._meter.add_mask(layers, _sums(mask.sum(), masked), _energies(moments, bucket.segments), mask)
             if self.masks_update:
                 masks |= bucket.views(mask)
+            elif self.plain_gradients is not None:
+                self.plain_gradients |= bucket.views(moments.mean)
             aligned |= bucket.views(moments.mean if self.masks_update else masked)
         return aligned, masks
 
@@ -177,12 +179,17 @@ class IGA(Method):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks one layer's dense mean gradient, projects it and pulls it back (see `Method.align_weight`)."""
         if self.mask_space == "factored":
-            masked = self._mask_marginals(layer.name, gradients, window)
+            masked, mean = self._mask_marginals(layer.name, gradients, window)
         elif self.inputs is not None:
-            masked = self._mask_inputs(layer.name, self.inputs, gradients, window)
+            masked, mean = self._mask_directions(layer.name, self.inputs, gradients, window)
         else:
-            masked = self._mask(layer.name, gradients, window)
+            masked, mean = self._mask(layer.name, gradients, window)
         A, B = layer.A.detach().to(masked.dtype), layer.B.detach().to(masked.dtype)
+        if self.plain_gradients is not None:
+            plain = pull_back(mean, A, B, layer.scaling)
+            self.plain_gradients |= zip(
+                (factor_name(layer, "lora_A"), factor_name(layer, "lora_B")), plain, strict=True
+            )
         if self.mask_space == "tangent":
             return tangent_lift(masked, A, B, layer.scaling)
         if self.projector is None:
@@ -191,7 +198,7 @@ class IGA(Method):
         self._meter.add_projection(masked, factors.S)
         return pull_back(factors, A, B, layer.scaling)
 
-    def _mask(self, name: str, gradients: Iterable[torch.Tensor], window: Window) -> torch.Tensor:
+    def _mask(self, name: str, gradients: Iterable[torch.Tensor], window: Window) -> tuple[torch.Tensor, torch.Tensor]:
         moments = domain_moments(gradients, window.weights, self._workspace)
         mean, shape = moments.mean, tuple(moments.mean.shape)
         averages, correction = self.statistics.advance((name,), (shape,), moments)
@@ -206,9 +213,11 @@ class IGA(Method):
         # The moments' scratch buffer is free again: one large buffer less.
         masked = torch.mul(mask, mean, out=self._workspace.take("scratch", shape, mean))
         self._meter.add_mask([name], _sums(mask.sum(), masked), _energies(moments), mask)
-        return masked
+        return masked, mean
 
-    def _mask_marginals(self, name: str, gradients: Iterable[torch.Tensor], window: Window) -> torch.Tensor:
+    def _mask_marginals(
+        self, name: str, gradients: Iterable[torch.Tensor], window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         moments = domain_moments(gradients, window.weights, self._workspace)
         masks = []
         for axis in (0, 1):
@@ -227,11 +236,11 @@ class IGA(Method):
         self._meter.add_mask(
             [name], _sums(rows.sum() * columns.sum(), masked), _energies(moments), sample, masked.numel()
         )
-        return masked
+        return masked, moments.mean
 
-    def _mask_inputs(
+    def _mask_directions(
         self, name: str, inputs: InputConflict, gradients: Iterable[torch.Tensor], window: Window
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         outputs = f"{name}.outputs" if self.mask_space == "directions" else None
 
         def watched() -> Iterator[torch.Tensor]:
@@ -250,7 +259,7 @@ class IGA(Method):
             masked = torch.mm(matrix.T, masked)
             mask = torch.outer(rows, mask)  # of every pair of directions
         self._meter.add_mask([name], _sums(mask.sum(), masked), _energies(moments), mask)
-        return masked
+        return masked, moments.mean
 
     def diagnostics(self) -> Diagnostics:
         """Sums up the masks since the last call."""

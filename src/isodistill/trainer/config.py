@@ -11,9 +11,10 @@ from trl.trainer.sft_config import SFTConfig
 
 from isodistill.distillation import DIVERGENCES
 from isodistill.errors import IsodistillError
+from isodistill.optim import MaskedAdamW, TensorAdamW
 
-TENSOR_ADAMW = "tensor_adamw"
-"""The value of `optim` for an AdamW with one second moment for each tensor (`isodistill.optim.TensorAdamW`)."""
+OPTIMIZERS = {"tensor_adamw": TensorAdamW, "masked_adamw": MaskedAdamW}
+"""The values of `optim` that transformers does not know: AdamWs that keep what a mask did (`isodistill.optim`)."""
 
 _DISTILLATION = ("distillation_teacher", "distillation_store", "distillation_top_k")
 
@@ -24,7 +25,8 @@ class IsomerConfig(SFTConfig):
 
     Everything of `trl.SFTConfig` and `transformers.TrainingArguments` applies, with these differences:
     ``per_device_train_batch_size`` counts isomer SETS (each brings one sequence for every domain), the loss is on
-    the completion only, ``optim`` also takes ``tensor_adamw``, and ``bf16`` is off by default on a CPU.
+    the completion only, ``optim`` also takes ``tensor_adamw`` and ``masked_adamw``, and ``bf16`` is off by default on
+    a CPU.
     Field help texts describe the options that are our own.
 
     Raises:
@@ -106,7 +108,10 @@ class IsomerConfig(SFTConfig):
     # A plain string, so that the command line accepts our own name beside those of transformers.
     optim: str = field(
         default=str(getattr(SFTConfig.optim, "value", SFTConfig.optim)),
-        metadata={"help": "Optimizer: any of transformers', or 'tensor_adamw' (one second moment for each tensor)."},
+        metadata={
+            "help": "Optimizer: any of transformers', 'tensor_adamw' (one second moment for each tensor)"
+            " or 'masked_adamw' (the second moment of the gradient before the mask)."
+        },
     )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Train in bf16 autocast. Default: on where an accelerator supports it."}
@@ -126,12 +131,12 @@ class IsomerConfig(SFTConfig):
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and not self.fp16
         # transformers validates `optim` against its own list, so ours is hidden from it for a moment.
-        ours = str(self.optim) == TENSOR_ADAMW
-        if ours:
+        ours = str(self.optim) if str(self.optim) in OPTIMIZERS else None
+        if ours is not None:
             self.optim = "adamw_torch"
         super().__post_init__()
-        if ours:
-            self.optim = TENSOR_ADAMW
+        if ours is not None:
+            self.optim = ours
 
     def options_for_method(self) -> dict[str, Any]:
         """Returns the arguments of the gradient method that this configuration holds."""

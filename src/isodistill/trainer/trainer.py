@@ -19,11 +19,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 from isodistill.aligner import DomainWeighting, GradientAligner
 from isodistill.errors import IsodistillError
 from isodistill.methods import Diagnostics, Method, RunInfo, build_method, build_penalty
-from isodistill.optim import TensorAdamW
 from isodistill.runs import DIAGNOSTICS_FILE
 from isodistill.students import load_student
 from isodistill.trainer.callbacks import TersePrinter, TerseProgress, WeightsMoved
-from isodistill.trainer.config import TENSOR_ADAMW, IsomerConfig
+from isodistill.trainer.config import OPTIMIZERS, IsomerConfig
 from isodistill.trainer.data import IsomerCollator, group_sets, is_paired, member_rows, shuffle_domains, training_rows
 from isodistill.trainer.forward import forward_view, labelled_pass, refuse_scaled_logits, scores_every_position
 from isodistill.trainer.objective import Objective
@@ -188,9 +187,9 @@ class IsomerTrainer(SFTTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Makes the optimizer, and lets the method mask its update where it does so."""
-        if self.optimizer is None and str(self.args.optim) == TENSOR_ADAMW:
+        if self.optimizer is None and str(self.args.optim) in OPTIMIZERS:
             self.optimizer_cls_and_kwargs = (
-                TensorAdamW,
+                OPTIMIZERS[str(self.args.optim)],
                 {
                     "lr": self.args.learning_rate,
                     "betas": (self.args.adam_beta1, self.args.adam_beta2),
