@@ -80,6 +80,20 @@ class _AdamW(Optimizer):
                 parameter.add_(update.to(parameter.dtype), alpha=-group["lr"])
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned, the moments in their own precision.
+
+        Args:
+            state_dict: The optimizer's state.
+        """
+        super().load_state_dict(state_dict)
+        # The base class casts the moments to the parameter's dtype; those of a bf16 parameter are kept in fp32.
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        saved = [index for group in state_dict["param_groups"] for index in group["params"]]
+        for parameter, index in zip(parameters, saved, strict=True):
+            for key, value in state_dict["state"].get(index, {}).items():
+                self.state[parameter][key] = value.to(self.state[parameter][key].device, copy=True)
+
 
 class TensorAdamW(_AdamW):
     """AdamW whose second moment is one number for each parameter tensor.
