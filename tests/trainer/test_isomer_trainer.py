@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,13 @@ def test_checkpoints_hold_no_base_weights(tmp_path: Path) -> None:
     assert (checkpoint / "adapter_model.safetensors").is_file()
     assert (checkpoint / ALIGNER_FILE).is_file()
     assert not (checkpoint / "model.safetensors").exists()
+
+
+def test_adam_on_a_masked_gradient_is_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="masked_adamw"):
+        train(tmp_path / "a", tau=0.5, mask_space="weight", max_steps=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*masked_adamw.*")
+        for number, options in enumerate(({"optim": "masked_adamw"}, {"tau": 0.0}, {"method": "erm"})):
+            train(tmp_path / str(number), **({"tau": 0.5, "mask_space": "weight", "max_steps": 1} | options))
+        train(tmp_path / "factor", tau=0.5, max_steps=1)

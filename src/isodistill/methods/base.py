@@ -179,6 +179,11 @@ class Method:
         return False
 
     @property
+    def masks_gradient(self) -> bool:
+        """Whether the gradient is masked entry by entry or by directions, which Adam would undo."""
+        return False
+
+    @property
     def resets_optimizer(self) -> bool:
         """Whether the optimizer must forget its state before this step (at the end of an annealing)."""
         return False

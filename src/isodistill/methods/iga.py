@@ -147,6 +147,11 @@ class IGA(Method):
         """Whether the mask multiplies the optimizer's update."""
         return self.mask_stage == "update"
 
+    @property
+    def masks_gradient(self) -> bool:
+        """Whether the optimizer sees a masked gradient."""
+        return self.mask_stage == "gradient" and self.tau > 0.0
+
     def align_factors(
         self, gradients: Mapping[str, torch.Tensor], window: Window
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -198,6 +199,12 @@ class IsomerTrainer(SFTTrainer):
             )
         optimizer = super().create_optimizer(model)
         self.aligner.attach_optimizer(optimizer)
+        if self.aligner.method.masks_gradient and isinstance(optimizer, torch.optim.Adam):
+            warnings.warn(
+                f"optim={str(self.args.optim)!r} divides each entry by its own size and so undoes the mask on the"
+                " gradient: set optim='masked_adamw', or mask the update (mask_space='factor')",
+                stacklevel=2,
+            )
         return optimizer
 
     def compute_loss(
