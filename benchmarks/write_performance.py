@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 from pathlib import Path
 
 from isodistill.bench.chart import cost_chart
-from isodistill.bench.timing import BenchTable
+from isodistill.bench.timing import BenchTable, Timing
 from isodistill.files import write_text_atomically
 from isodistill.report.markdown import escape
 
@@ -45,17 +46,26 @@ def main(out: Path = ROOT / "docs") -> None:
 
 
 def _timings(table: BenchTable) -> list[str]:
-    """One line for each case: seconds, ratio, range, and the share outside of loss and backward where it is known."""
+    """One line for each case: seconds, ratio, range; for steps also the ratio to our `erm` and the share elsewhere."""
     outside = {case.removeprefix(_OUTSIDE): share for case, share in table.figures.items() if _OUTSIDE in case}
-    header = ["case", "seconds", "ratio", "least to most", *(["outside of loss and backward"] if outside else [])]
+    header = ["case", "seconds", "ratio", "least to most"]
+    header += ["ratio to our `erm`", "outside of loss and backward"] if outside else []
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for timing in table.timings:
         cells = [escape(timing.case), f"{timing.median:.3g}", f"{timing.ratio:.2f}"]
         cells.append(f"{timing.ratio_low:.2f} to {timing.ratio_high:.2f}")
         if outside:
+            cells.append(f"{_own_ratio(table, timing):.2f}")
             cells.append(f"{outside[timing.case]:.1%}" if timing.case in outside else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _own_ratio(table: BenchTable, timing: Timing) -> float:
+    """The median over rounds of the ratio to plain training with our own trainer."""
+    own = next(each for each in table.timings if each.case == "erm")
+    rounds = zip(timing.seconds, own.seconds, strict=True)
+    return statistics.median(statistics.median(ours) / statistics.median(erm) for ours, erm in rounds)
 
 
 def _figures(table: BenchTable) -> list[str]:

@@ -274,3 +274,22 @@ def test_fewer_phrases_are_seen_more_often_and_nothing_else_changes(tmp_path: Pa
             assert mine.prompt.replace(mine.load_formal("").cue.text, "") == its.prompt.replace(
                 its.load_formal("").cue.text, ""
             )
+
+
+def test_a_shared_cue_is_told_in_the_words_of_one_pack_in_every_domain(tmp_path: Path) -> None:
+    shortcut = {"rate": 0.9, "phrases": 1, "sentences_of": "science"}
+    _, splits = made(tmp_path / "shared", **SMALL, shortcut=shortcut, seed=5)
+    sentences = {cue for group in load_pack("science").cues for cue in group}
+    for split in ("train", "cue_reversed", "unseen_domain__cue_reversed"):
+        for isomer_set in splits[split]:
+            verify_set(isomer_set)
+            for member in isomer_set.members:
+                cue = member.load_formal("").cue.text
+                assert cue in sentences
+                assert cue in member.prompt
+    domains = {member.domain for isomer_set in splits["unseen_domain__cue_reversed"] for member in isomer_set.members}
+    assert "science" not in domains
+    _, own = made(tmp_path / "own", **SMALL, shortcut={"rate": 0.9, "phrases": 1}, seed=5)
+    for ours, theirs in zip(splits["train"], own["train"], strict=True):  # nothing else changes
+        assert [member.cue for member in ours.members] == [member.cue for member in theirs.members]
+        assert ours.canonical == theirs.canonical

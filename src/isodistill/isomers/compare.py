@@ -72,14 +72,16 @@ def _column(member: Member, set_id: str, skeleton: Skeleton) -> list[tuple[str, 
     lines = member.prompt.split("\n")
     try:
         pack = load_pack(member.domain)
-        cues = {cue for group in pack.cues for cue in group}
-        symbols = {word: name for name, word in member.load_formal(set_id).wording.lexicon.items()}
+        formal = member.load_formal(set_id)
+        planted = None if formal.cue is None else formal.cue.text
+        cues = {planted, *(cue for group in pack.cues for cue in group)}
+        symbols = {word: name for name, word in formal.wording.lexicon.items()}
     except IsodistillError as error:
         return [(member.prompt, "", str(error))]
     sentences = [part for part in re.split(r"(?<=\.) ", lines[0]) if part not in cues]
     asked = "\n".join(lines[1:])
     try:
-        reading = parse_prompt(member.prompt, pack)
+        reading = parse_prompt(member.prompt, pack, planted)
     except IsodistillError as error:
         return [(text, "", str(error) if place == 0 else "not read") for place, text in enumerate([*sentences, asked])]
     said = [format_formula(rename(premise, symbols)) for premise in reading.premises]

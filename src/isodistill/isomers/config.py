@@ -138,7 +138,8 @@ def prepare(config: GenerationConfig) -> tuple[Family, dict[str, Pack]]:
     family = make_family(config.family, config.options)
     packs = {name: load_pack(name) for name in (*config.domains, *config.unseen_domains)}
     if config.shortcut is not None:
-        check_packs(list(packs.values()), len(family.classes))
+        source = config.shortcut.sentences_of
+        check_packs(list(packs.values()) if source is None else [load_pack(source)], len(family.classes))
         for domain in config.domains:
             config.shortcut.rate_in(domain)
     return family, packs

@@ -20,7 +20,7 @@ from isodistill.isomers.drafts import Draft, Piece, open_draft
 from isodistill.isomers.families import Family
 from isodistill.isomers.formal import Cue, Formal
 from isodistill.isomers.noise import NOISY_SPLIT, LabelNoise
-from isodistill.isomers.packs import Pack, write_packs
+from isodistill.isomers.packs import Pack, load_pack, write_packs
 from isodistill.isomers.probes import ProbeResult
 from isodistill.isomers.render import Wording, draw_wording, readable, render
 from isodistill.isomers.sets import IsomerSet, Member
@@ -223,7 +223,9 @@ def _finish(config: GenerationConfig, draft: Draft, folder: Path, info: CardInfo
     (folder / "data").mkdir()
     for split in config.splits():
         draft.join(split.group, split.name, folder / "data" / f"{split.name}.parquet")
-    write_packs(frozenset((*config.domains, *config.unseen_domains)), folder / PACKS_FOLDER)
+    source = config.shortcut.sentences_of if config.shortcut is not None else None
+    told = (*config.domains, *config.unseen_domains, *([] if source is None else [source]))
+    write_packs(frozenset(told), folder / PACKS_FOLDER)
     counts = {split.name: config.count(split.group) for split in config.splits()}
     card = folder / "README.md"
     digest = data_digest(folder)
@@ -349,9 +351,10 @@ def _version(
             rng = Random(f"{problem.place}/{domain}/cue/{mode}")
             cue_class = config.shortcut.draw_class(rng, true_class, len(family.classes), domain, mode)
             # The same phrase in every split, so that only its key word differs.
-            phrases = len(pack.cues[0]) if config.shortcut.phrases is None else config.shortcut.phrases
-            phrase = Random(f"{problem.place}/{domain}/phrase").randrange(min(len(pack.cues[0]), phrases))
-            cue = Cue(cue_text(pack, cue_class, phrase), config.shortcut.position)
+            source = pack if config.shortcut.sentences_of is None else load_pack(config.shortcut.sentences_of)
+            phrases = len(source.cues[0]) if config.shortcut.phrases is None else config.shortcut.phrases
+            phrase = Random(f"{problem.place}/{domain}/phrase").randrange(min(len(source.cues[0]), phrases))
+            cue = Cue(cue_text(source, cue_class, phrase), config.shortcut.position)
             points_at = family.classes[cue_class]
         formal = Formal(problem.wordings[domain], cue)
         members.append(

@@ -60,12 +60,13 @@ class _Pattern:
         return re.compile(self.source)
 
 
-def parse_prompt(text: str, pack: Pack) -> Reading:
+def parse_prompt(text: str, pack: Pack, cue: str | None = None) -> Reading:
     """Reads a problem.
 
     Args:
         text: What `render` writes, with or without a cue; untrusted.
         pack: The domain that it is written in.
+        cue: A cue sentence that may stand there beside the pack's own.
 
     Returns:
         The formulas.
@@ -79,7 +80,7 @@ def parse_prompt(text: str, pack: Pack) -> Reading:
     themes: set[str] = set()
     premises, cues = [], []
     for part in _sentences(lines[0]):
-        if any(part in group for group in pack.cues):
+        if part == cue or any(part in group for group in pack.cues):
             cues.append(part)
         else:
             premises.append(_read(part.removesuffix("."), pack, "premise", themes))

@@ -27,6 +27,8 @@ class Shortcut(BaseModel):
         position: Whether the cue stands before the first or after the last premise.
         phrases: How many of a pack's sentences for a class are used, or ``None`` for all. The fewer, the more often
             each is seen, and the easier the shortcut is to take.
+        sentences_of: The pack whose sentences stand in every domain, unseen ones included: one cue that all domains
+            share. ``None``: each domain has its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +36,7 @@ class Shortcut(BaseModel):
     rate: float | dict[str, float]
     position: CuePosition = "start"
     phrases: int | None = Field(default=None, ge=1)
+    sentences_of: str | None = None
 
     @field_validator("rate")
     @classmethod

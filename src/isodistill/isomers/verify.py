@@ -79,7 +79,7 @@ def verify_member(skeleton: Skeleton, member: Member, set_id: str = "") -> None:
         replay = ""
     if replay != member.prompt:
         raise IsodistillError(f"{where} breaks the rule replay: its record does not write its text; generate it again.")
-    reading = parse_prompt(member.prompt, pack)
+    reading = parse_prompt(member.prompt, pack, None if formal.cue is None else formal.cue.text)
     theme = skeleton.theme
     same_theme = reading.theme == (None if theme is None else formal.wording.lexicon.get(theme.name))
     same_choices = reading.choices_line == expected_choices_line(skeleton.choices)

@@ -85,7 +85,8 @@ def _statement(clause: str, member: Member) -> Formula | None:
 
 def _read(text: str, member: Member) -> Reading | None:
     try:
-        return parse_prompt(text, load_pack(member.domain))
+        cue = member.load_formal("").cue if member.cue else None
+        return parse_prompt(text, load_pack(member.domain), None if cue is None else cue.text)
     except IsodistillError:
         return None
 
