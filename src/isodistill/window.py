@@ -10,9 +10,10 @@ import torch.distributed as dist
 
 from isodistill.errors import IsodistillError
 from isodistill.gradients.buckets import pack
-from isodistill.gradients.collector import FormGradient, GradientStack, Part
+from isodistill.gradients.collector import GradientStack, Part
 from isodistill.gradients.collector import Space as EngineSpace
 from isodistill.gradients.layers import AdaptedLayer, factor_name
+from isodistill.gradients.lazy import DenseGradient, ScaledGradient, WeightGradient
 from isodistill.methods import Method, Window
 
 
@@ -62,7 +63,7 @@ class WindowCollector:
         """Takes factor gradients (see `isodistill.gradients.collector.Collector`)."""
         self._stack.add_factor(layer, part, gradients, domains, self.scale)
 
-    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int]) -> None:
+    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[WeightGradient], domains: list[int]) -> None:
         """Takes weight gradients (see `isodistill.gradients.collector.Collector`)."""
         if not self.streams:
             self._stack.add_weight(layer, gradients, domains, self.scale)
@@ -75,8 +76,8 @@ class WindowCollector:
         window = self.open_window()
         scales = dict(zip(window.domains, self._scales, strict=True))
         present = (
-            form(self.scale / self.items[domain] * scales[domain])
-            for form, domain in zip(gradients, domains, strict=True)
+            ScaledGradient(gradient, self.scale / self.items[domain] * scales[domain])
+            for gradient, domain in zip(gradients, domains, strict=True)
             if domain in scales
         )
         self._align_weight(layer, present, window)
@@ -102,8 +103,11 @@ class WindowCollector:
                     self._scales = [s * factor for s, factor in zip(self._scales, factors, strict=True)]
         return self._window
 
-    def _align_weight(self, layer: AdaptedLayer, means: Iterator[torch.Tensor], window: Window) -> None:
-        grad_a, grad_b = self.method.align_weight(layer, means, window)
+    def _align_weight(self, layer: AdaptedLayer, means: Iterator[WeightGradient], window: Window) -> None:
+        if self.method.needs.thin_products:
+            grad_a, grad_b = self.method.align_products(layer, list(means), window)
+        else:
+            grad_a, grad_b = self.method.align_weight(layer, (mean.dense(1.0) for mean in means), window)
         self._aligned[factor_name(layer, "lora_A")] = grad_a
         self._aligned[factor_name(layer, "lora_B")] = grad_b
 
@@ -120,7 +124,7 @@ class WindowCollector:
             for name in self._names():
                 stacked = self._reduced(name, window.domains)
                 means = (
-                    gradient.mul_(scale / self.items[domain])
+                    DenseGradient(gradient.mul_(scale / self.items[domain]))
                     for gradient, domain, scale in zip(stacked, window.domains, self._scales, strict=True)
                 )
                 self._align_weight(self.layers[name], means, window)

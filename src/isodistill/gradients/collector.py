@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
 
 from isodistill.gradients.layers import AdaptedLayer, factor_name
+from isodistill.gradients.lazy import WeightGradient
 
 Space = Literal["factor", "weight"]
 Part = Literal["lora_A", "lora_B"]
-FormGradient = Callable[[float], torch.Tensor]
-"""Forms one domain's weight gradient times a number, (d_out, d_in). The receiver may overwrite the result, and must be
-done with it before the next one is formed: all of them may share one buffer."""
 
 
 class Collector(Protocol):
@@ -29,7 +27,7 @@ class Collector(Protocol):
         """Takes one backward's factor gradients, (len(domains), *factor.shape), one row for each domain."""
         ...
 
-    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int]) -> None:
+    def add_weight(self, layer: AdaptedLayer, gradients: Iterator[WeightGradient], domains: list[int]) -> None:
         """Takes one backward's weight gradients, an iterator over `domains`.
 
         The iterator is lazy, so that a receiver that streams holds one domain's gradient at a time.
@@ -66,12 +64,12 @@ class GradientStack:
             stack[seen.index(domain)].add_(gradient, alpha=scale)
 
     def add_weight(
-        self, layer: AdaptedLayer, gradients: Iterator[FormGradient], domains: list[int], scale: float = 1.0
+        self, layer: AdaptedLayer, gradients: Iterator[WeightGradient], domains: list[int], scale: float = 1.0
     ) -> None:
         """Adds weight gradients, each (d_out, d_in), times `scale`."""
         sums = self._sums.setdefault(layer.name, {})
-        for domain, form in zip(domains, gradients, strict=True):
-            gradient = form(scale)
+        for domain, each in zip(domains, gradients, strict=True):
+            gradient = each.dense(scale)
             if domain in sums:
                 sums[domain].add_(gradient)
             else:

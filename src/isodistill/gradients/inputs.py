@@ -16,7 +16,7 @@ _EARLY_STEPS = 5  # the averages move fast at first
 
 
 def direction_filter(
-    second_moments: torch.Tensor, tau: float, shrinkage: float = 0.1
+    second_moments: torch.Tensor, tau: float, shrinkage: float = 0.1, size: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the linear filter that damps the input directions whose use varies across domains.
 
@@ -31,16 +31,17 @@ def direction_filter(
         tau: The temperature, not negative; 0 gives the identity.
         shrinkage: What is added to each scaled R_d, times the identity: directions with less energy than that count as
             used alike.
+        size: d_in where the moments are those of a subspace that holds about all of the energy: the mean eigenvalue
+            is taken over all d_in directions.
 
     Returns:
         P (d_in, d_in), and the mask's eigenvalues (d_in,), each in (0, 1].
     """
-    size = second_moments.shape[-1]
-    eye = torch.eye(size, dtype=second_moments.dtype, device=second_moments.device)
+    eye = torch.eye(second_moments.shape[-1], dtype=second_moments.dtype, device=second_moments.device)
     if tau == 0.0 or len(second_moments) < 2:
         return eye, torch.ones_like(eye[0])
     traces = second_moments.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(second_moments.dtype).tiny)
-    scaled = second_moments * (size / traces).view(-1, 1, 1) + shrinkage * eye
+    scaled = second_moments * ((size or len(eye)) / traces).view(-1, 1, 1) + shrinkage * eye
     values, vectors = torch.linalg.eigh(scaled.mean(0))
     roots = values.clamp_min(shrinkage / 2).sqrt()  # not less than the shrinkage but for round-off
     whitener = (vectors / roots) @ vectors.T

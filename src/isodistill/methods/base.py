@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from isodistill.gradients.buckets import buckets_of
 from isodistill.gradients.layers import AdaptedLayer
+from isodistill.gradients.lazy import WeightGradient
 from isodistill.gradients.projection import pull_back
 from isodistill.methods.forward import Forward
 
@@ -61,6 +62,7 @@ class Needs:
         inputs: The batch before the forward pass, to change it.
         last_layer: The input and output of the last adapted layer's factors, in the forward pass.
         sequences: The fewest sequences of a domain in one micro-batch.
+        thin_products: Weight gradients as products with thin matrices (`Method.align_products`), never formed whole.
     """
 
     gradients: Space = "none"
@@ -71,6 +73,7 @@ class Needs:
     inputs: bool = False
     last_layer: bool = False
     sequences: int = 1
+    thin_products: bool = False
 
     def described(self) -> list[str]:
         """Lists the needs in words, for `isodistill methods`."""
@@ -265,6 +268,21 @@ class Method:
             mean = gradient * weight if mean is None else mean.add_(gradient, alpha=weight)
         assert mean is not None  # an empty window is refused before
         return pull_back(mean, layer.A.detach().to(mean.dtype), layer.B.detach().to(mean.dtype), layer.scaling)
+
+    def align_products(
+        self, layer: AdaptedLayer, gradients: Sequence[WeightGradient], window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Combines one layer's weight gradients by products with thin matrices (for ``needs.thin_products``).
+
+        Args:
+            layer: The layer.
+            gradients: K gradients G_d, (d_out, d_in) if they were formed.
+            window: The step, with the weights w_d.
+
+        Returns:
+            The aligned gradients of A (r, d_in) and of B (d_out, r).
+        """
+        raise NotImplementedError(f"{type(self).__name__}.needs.thin_products is set without align_products")
 
     def replay(
         self,

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, get_args
 
 import torch
 
 from isodistill.errors import IsodistillError
-from isodistill.gradients.buckets import Segments, buckets_of
+from isodistill.gradients.buckets import buckets_of
 from isodistill.gradients.inputs import InputConflict
-from isodistill.gradients.layers import AdaptedLayer, factor_name
+from isodistill.gradients.layers import AdaptedLayer, as_float32, factor_name
+from isodistill.gradients.lazy import WeightGradient
 from isodistill.gradients.mask import (
     NORMALIZATIONS,
     DomainMoments,
     Normalization,
     conflict_mask,
-    conflict_share,
     domain_moments,
 )
 from isodistill.gradients.projection import Projector, pull_back, tangent_lift
 from isodistill.gradients.statistics import RunningMoments
+from isodistill.gradients.subspace import SubspaceConflict
 from isodistill.gradients.workspace import Workspace
 from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
+from isodistill.methods.mask_meter import MaskMeter, mask_sums, moment_energies
 
 MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs", "directions"]
 MaskStage = Literal["gradient", "update"]
-
-_SAMPLE = 1024
-"""Entries of each mask that its histogram counts."""
 
 
 class IGA(Method):
@@ -70,6 +69,8 @@ class IGA(Method):
             ``directions`` know the first one only.
         projection_rank: k, or ``None`` for full rank (no truncation).
         projection: ``randomized`` (warm-started) or ``exact``.
+        direction_rank: ``directions`` space only: how many directions of each side are told apart; all others are
+            kept. With it no dense gradient is formed. ``None`` for all directions.
 
     Raises:
         IsodistillError: if an argument is out of range, naming it.
@@ -93,6 +94,7 @@ class IGA(Method):
         conflict_normalization: Normalization = "relative",
         projection_rank: int | None = None,
         projection: Literal["randomized", "exact"] = "randomized",
+        direction_rank: int | None = None,
     ) -> None:
         if not 0.0 <= tau < float("inf"):
             raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
@@ -122,25 +124,34 @@ class IGA(Method):
             )
         if projection not in ("randomized", "exact"):
             raise IsodistillError(f"projection={projection!r} is unknown: choose 'randomized' or 'exact'")
+        if direction_rank is not None and (mask_space != "directions" or direction_rank < 1):
+            raise IsodistillError(
+                f"direction_rank={direction_rank} needs mask_space='directions' and a rank of at least 1; leave it"
+                " unset for all directions"
+            )
         self.tau = tau
         self.mask_space = mask_space
         self.mask_stage = mask_stage or ("update" if mask_space == "factor" else "gradient")
         self.conflict_normalization = conflict_normalization
         self.projector = None if projection_rank is None else Projector(projection_rank, projection)
         self.statistics = RunningMoments(statistics_decay)
-        self.inputs = InputConflict(statistics_decay) if mask_space in ("inputs", "directions") else None
-        self._meter = _Meter()
+        whole = mask_space == "inputs" or (mask_space == "directions" and direction_rank is None)
+        self.inputs = InputConflict(statistics_decay) if whole else None
+        self.subspace = None if direction_rank is None else SubspaceConflict(direction_rank, statistics_decay)
+        self._meter = MaskMeter()
         self._workspace = Workspace()
 
     @property
     def needs(self) -> Needs:
         """Factor or weight gradients, by the mask space."""
-        return Needs(gradients="factor" if self.mask_space == "factor" else "weight")
+        gradients: Literal["factor", "weight"] = "factor" if self.mask_space == "factor" else "weight"
+        return Needs(gradients=gradients, thin_products=self.subspace is not None)
 
     def bind(self, run: RunInfo) -> None:
-        """Learns the seed of the projection's random subspaces."""
-        if self.projector is not None:
-            self.projector.seed = run.seed
+        """Learns the seed of the random subspaces."""
+        for part in (self.projector, self.subspace):
+            if part is not None:
+                part.seed = run.seed
 
     @property
     def masks_update(self) -> bool:
@@ -171,7 +182,7 @@ class IGA(Method):
             )
             masked = mask * moments.mean
             layers = [name.rpartition(".")[0] for name in bucket.names]
-            self._meter.add_mask(layers, _sums(mask.sum(), masked), _energies(moments, bucket.segments), mask)
+            self._meter.add_mask(layers, mask_sums(mask.sum(), masked), moment_energies(moments, bucket.segments), mask)
             if self.masks_update:
                 masks |= bucket.views(mask)
             elif self.plain_gradients is not None:
@@ -217,7 +228,7 @@ class IGA(Method):
         )
         # The moments' scratch buffer is free again: one large buffer less.
         masked = torch.mul(mask, mean, out=self._workspace.take("scratch", shape, mean))
-        self._meter.add_mask([name], _sums(mask.sum(), masked), _energies(moments), mask)
+        self._meter.add_mask([name], mask_sums(mask.sum(), masked), moment_energies(moments), mask)
         return masked, mean
 
     def _mask_marginals(
@@ -239,7 +250,7 @@ class IGA(Method):
         # The sum of an outer product is the product of the sums; a few of its entries stand for all in the histogram.
         sample = torch.outer(rows[:: max(1, len(rows) // 32)], columns[:: max(1, len(columns) // 32)])
         self._meter.add_mask(
-            [name], _sums(rows.sum() * columns.sum(), masked), _energies(moments), sample, masked.numel()
+            [name], mask_sums(rows.sum() * columns.sum(), masked), moment_energies(moments), sample, masked.numel()
         )
         return masked, moments.mean
 
@@ -263,12 +274,44 @@ class IGA(Method):
             matrix, rows = inputs.filter(outputs, self.tau)
             masked = torch.mm(matrix.T, masked)
             mask = torch.outer(rows, mask)  # of every pair of directions
-        self._meter.add_mask([name], _sums(mask.sum(), masked), _energies(moments), mask)
+        self._meter.add_mask([name], mask_sums(mask.sum(), masked), moment_energies(moments), mask)
         return masked, moments.mean
+
+    def align_products(
+        self, layer: AdaptedLayer, gradients: Sequence[WeightGradient], window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Filters one layer's directions without forming its gradient (see `Method.align_products`)."""
+        assert self.subspace is not None  # `needs` says so
+        A, B = as_float32(layer.A.detach()), as_float32(layer.B.detach())
+        known = (gradients, window.domains, self.tau)
+        inputs = self.subspace.advance(f"{layer.name}.inputs", *known, like=A)
+        outputs = self.subspace.advance(f"{layer.name}.outputs", *known, like=B.T, turned=True)
+        right, left = inputs.apply(A.T), outputs.apply(B)  # P Aᵀ (d_in, r), Q B (d_out, r)
+        r = len(A)
+        sides = torch.cat((right, A.T), dim=1), torch.cat((left, B), dim=1)
+        masked_a, masked_b = torch.zeros_like(A.T), torch.zeros_like(B)
+        plain = []
+        for gradient, weight in zip(gradients, window.weights, strict=True):
+            on_outputs, on_inputs = gradient.times(sides[0]), gradient.turned_times(sides[1])  # (d_out, 2r), (d_in, 2r)
+            masked_b.add_(on_outputs[:, :r], alpha=weight)
+            masked_a.add_(on_inputs[:, :r], alpha=weight)
+            plain.append((on_inputs[:, r:], on_outputs[:, r:]))
+        s = layer.scaling
+        grad_a, grad_b = s * inputs.apply_turned(masked_a).T, s * outputs.apply_turned(masked_b)
+        moments = domain_moments([s * part for _, part in plain], window.weights)
+        if self.plain_gradients is not None:
+            mean_a = domain_moments([s * part for part, _ in plain], window.weights).mean
+            self.plain_gradients[factor_name(layer, "lora_A")] = mean_a.T
+            self.plain_gradients[factor_name(layer, "lora_B")] = moments.mean
+        mask = torch.outer(outputs.mask, inputs.mask)
+        entries = A.shape[1] * B.shape[0]  # of every pair of directions; those outside of the subspaces are kept
+        kept = entries - mask.numel() + mask.sum()
+        self._meter.add_mask([layer.name], mask_sums(kept, grad_b), moment_energies(moments), mask, entries)
+        return grad_a, grad_b
 
     def diagnostics(self) -> Diagnostics:
         """Sums up the masks since the last call."""
-        diagnostics, self._meter = self._meter.read(), _Meter()
+        diagnostics, self._meter = self._meter.read(), MaskMeter()
         return diagnostics
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -278,11 +321,13 @@ class IGA(Method):
             state |= {f"projector/{key}": tensor for key, tensor in self.projector.state_dict().items()}
         if self.inputs is not None:
             state |= {f"inputs/{key}": tensor for key, tensor in self.inputs.state_dict().items()}
+        if self.subspace is not None:
+            state |= {f"subspace/{key}": tensor for key, tensor in self.subspace.state_dict().items()}
         return state
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Restores what `state_dict` returned."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"statistics": {}, "projector": {}, "inputs": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"statistics": {}, "projector": {}, "inputs": {}, "subspace": {}}
         for key, tensor in state.items():
             part, rest = key.split("/", 1)
             parts[part][rest] = tensor
@@ -291,82 +336,5 @@ class IGA(Method):
             self.projector.load_state_dict(parts["projector"])
         if self.inputs is not None:
             self.inputs.load_state_dict(parts["inputs"])
-
-
-class _Meter:
-    """Adds up one step's diagnostics over the tensors; nothing is read from the device before the end."""
-
-    def __init__(self) -> None:
-        self.layers: list[str] = []
-        self.entries = 0
-        self.masks: list[torch.Tensor] = []
-        self.energies: list[torch.Tensor] = []
-        self.samples: list[torch.Tensor] = []
-        self.projections: list[torch.Tensor] = []
-
-    def add_mask(
-        self,
-        layers: list[str],
-        sums: torch.Tensor,
-        energies: torch.Tensor,
-        sample: torch.Tensor,
-        entries: int | None = None,
-    ) -> None:
-        """Adds the mask of one tensor, or of several side by side.
-
-        Args:
-            layers: Each tensor's layer.
-            sums: (2,): the sums of the mask and of the squares of the masked mean.
-            energies: (2, tensors): the sums of the squared mean and of the variance.
-            sample: The mask, or some of its entries.
-            entries: The mask's entries; those of `sample` unless given.
-        """
-        self.layers += layers
-        self.entries += sample.numel() if entries is None else entries
-        # Copied, because the mask's buffer is used again; about a thousand entries of a tensor will do.
-        self.samples.append(sample.flatten()[:: max(1, sample.numel() // (_SAMPLE * len(layers)))].clone())
-        self.masks.append(sums)
-        self.energies.append(energies)
-
-    def add_projection(self, matrix: torch.Tensor, singular_values: torch.Tensor) -> None:
-        self.projections.append(torch.stack((_energy(matrix), _energy(singular_values))))
-
-    def read(self) -> Diagnostics:
-        if not self.layers:
-            return Diagnostics(mean_mask=1.0, kept_energy=1.0)
-        # Not every device knows fp64.
-        mask_sum, masked_energy = torch.stack(self.masks).cpu().double().sum(0).tolist()
-        energies = torch.cat(self.energies, dim=1).cpu().double()  # (2, tensors)
-        mean_energy = float(energies[0].sum())
-        shares: dict[str, list[float]] = {}
-        for layer, mean, variance in zip(self.layers, *energies.tolist(), strict=True):
-            shares.setdefault(layer, []).append(conflict_share(variance, mean))
-        residual = None
-        if self.projections:
-            projected = torch.stack(self.projections).cpu().double()  # (layers, 2)
-            # ||G - U S Vᵀ||² = ||G||² - ||S||² for the factors of a projection, without forming the difference.
-            lost = (projected[:, 0] - projected[:, 1]).clamp_min(0.0).sum()
-            total = float(projected[:, 0].sum())
-            residual = (float(lost) / total) ** 0.5 if total > 0 else 0.0
-        return Diagnostics(
-            mean_mask=mask_sum / self.entries,
-            kept_energy=masked_energy / mean_energy if mean_energy > 0 else 1.0,
-            projection_residual=residual,
-            conflict={layer: sum(each) / len(each) for layer, each in shares.items()},
-            mask_histogram=[int(count) for count in torch.histc(torch.cat(self.samples), 10, 0.0, 1.0).tolist()],
-        )
-
-
-def _sums(mask_sum: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-    return torch.stack((mask_sum, _energy(masked)))
-
-
-def _energies(moments: DomainMoments, segments: Segments | None = None) -> torch.Tensor:
-    if segments is None:
-        return torch.stack((_energy(moments.mean), moments.variance.sum())).unsqueeze(1)
-    return torch.stack((segments.sums(moments.mean.square()), segments.sums(moments.variance)))
-
-
-def _energy(tensor: torch.Tensor) -> torch.Tensor:
-    flat = tensor.flatten()
-    return torch.dot(flat, flat)
+        if self.subspace is not None:
+            self.subspace.load_state_dict(parts["subspace"])

@@ -65,6 +65,10 @@ class IsomerConfig(SFTConfig):
     projection_rank: int | None = field(
         default=None, metadata={"help": "Rank of the truncated SVD in weight space. Default: full rank."}
     )
+    direction_rank: int | None = field(
+        default=None,
+        metadata={"help": "mask_space 'directions': the directions of each side told apart. Default: all."},
+    )
     projection: str = field(default="randomized", metadata={"help": "SVD algorithm: 'randomized' or 'exact'."})
     domain_weighting: str = field(
         default="tokens", metadata={"help": "Weight of a domain: its share of label 'tokens', or 'uniform'."}
@@ -151,6 +155,7 @@ class IsomerConfig(SFTConfig):
             "conflict_normalization": self.conflict_normalization,
             "projection_rank": self.projection_rank,
             "projection": self.projection,
+            "direction_rank": self.direction_rank,
         } | own
 
     def _refuse_distillation(self) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from isodistill.errors import IsodistillError
 from isodistill.gradients.engines.base import Engine
 from isodistill.gradients.layers import AdaptedLayer, as_float32
+from isodistill.gradients.lazy import DenseGradient
 
 
 class LoopEngine(Engine):
@@ -70,7 +71,7 @@ class LoopEngine(Engine):
             for layer, probe in probes:
                 if probe.grad is not None:
                     gradient = as_float32(probe.grad).div_(layer.scaling)
-                    self.collector.add_weight(layer, iter([gradient.mul_]), domains)
+                    self.collector.add_weight(layer, iter([DenseGradient(gradient)]), domains)
                     probe.grad = None
 
     @staticmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from isodistill.errors import IsodistillError
-from isodistill.gradients.collector import Collector, FormGradient, Part
+from isodistill.gradients.collector import Collector, Part
 from isodistill.gradients.engines.base import Engine
 from isodistill.gradients.layers import AdaptedLayer, as_float32
+from isodistill.gradients.lazy import TokenGradient
 from isodistill.gradients.workspace import Workspace
 
 
@@ -99,16 +99,10 @@ class TapEngine(Engine):
 
     def _contract_weight(self, layer: AdaptedLayer, x: torch.Tensor, grad_output: torch.Tensor) -> None:
         domains, _ = self._current(layer, x)
-        tokens, deltas = self._by_domain(x), self._by_domain(grad_output)
-        shape = (grad_output.shape[-1], x.shape[-1])
-
-        def gradients() -> Iterator[FormGradient]:
-            for token, delta in zip(tokens, deltas, strict=True):  # (N_d, d_in), (N_d, d_out), which carries s
-                out = self._workspace.take("product", shape, token)
-                # What stands in the buffer is ignored: beta is 0.
-                yield partial(_product, out, delta, token, 1.0 / layer.scaling)
-
-        self.collector.add_weight(layer, gradients(), domains)
+        tokens, deltas = self._by_domain(x), self._by_domain(grad_output)  # (N_d, d_in), (N_d, d_out), which carries s
+        pairs = zip(deltas, tokens, strict=True)
+        gradients = (TokenGradient(delta, token, 1.0 / layer.scaling, self._workspace) for delta, token in pairs)
+        self.collector.add_weight(layer, gradients, domains)
 
     def _by_domain(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Cuts (batch, length, features) into the domains' tokens, K tensors (N_d, features), padding left out."""
@@ -165,11 +159,6 @@ class TapEngine(Engine):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-
-
-def _product(out: torch.Tensor, delta: torch.Tensor, tokens: torch.Tensor, factor: float, scale: float) -> torch.Tensor:
-    """Forms scale * factor * deltaᵀ tokens in `out`, (d_out, d_in)."""
-    return torch.addmm(out, delta.T, tokens, beta=0.0, alpha=factor * scale, out=out)
 
 
 class _IdentityTap(torch.autograd.Function):
