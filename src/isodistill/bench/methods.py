@@ -68,6 +68,7 @@ def cost_cases() -> dict[str, dict[str, Any]]:
     for space in ("factor", "weight", "factored", "tangent", "inputs"):
         cases[f"iga ({space})"] = {"method": "iga", "mask_space": space}
     cases["iga (weight, rank 8)"] = {"method": "iga", "mask_space": "weight", "projection_rank": 8}
+    cases["iga (directions, rank 32)"] = {"method": "iga", "mask_space": "directions", "direction_rank": 32}
     # At its switch a penalty costs what it costs ever after; before, some cost nothing.
     for name in ("irm", "vrex"):
         cases[name]["method_options"] = {"anneal_fraction": 0.0}

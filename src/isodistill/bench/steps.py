@@ -36,6 +36,7 @@ def step_cases() -> dict[str, dict[str, Any]]:
     for space in ("factor", "factored", "weight"):
         cases[f"iga ({space})"] = {"method": "iga", "mask_space": space}
     cases["iga (weight, rank 8)"] = {"method": "iga", "mask_space": "weight", "projection_rank": 8}
+    cases["iga (directions, rank 32)"] = {"method": "iga", "mask_space": "directions", "direction_rank": 32}
     cases |= {name: {"method": name} for name in _METHODS}
     cases["vrex"]["method_options"] = {"anneal_fraction": 0.0}
     return cases
