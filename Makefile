@@ -40,7 +40,7 @@ results: install
 
 # The tables of docs/performance.md from the raw results beside it; each table names the benchmark that made them.
 performance: install
-	$(BIN)/python benchmarks/write_performance.py
+	$(BIN)/python studies/write_performance.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -151,4 +151,7 @@ class MaskedAdamW(_AdamW):
     @staticmethod
     def _square(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         plain = getattr(parameter, PLAIN_GRADIENT, None)
-        return (gradient if plain is None else plain.to(gradient)).square()
+        if plain is None:
+            return gradient.square()
+        setattr(parameter, PLAIN_GRADIENT, None)  # it is this step's: another run of the parameter must not find it
+        return plain.to(gradient).square()

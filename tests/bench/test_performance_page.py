@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write_performance", ROOT / "benchmarks" / "write_performance.py")
+    spec = importlib.util.spec_from_file_location("write_performance", ROOT / "studies" / "write_performance.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -23,6 +23,7 @@ def advance(
     parameter.grad = masked.clone()
     setattr(parameter, PLAIN_GRADIENT, plain.clone())
     optimizer.step()
+    assert getattr(parameter, PLAIN_GRADIENT) is None, "a gradient serves for one step"
 
 
 @settings(max_examples=15, deadline=None)
