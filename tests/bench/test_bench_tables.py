@@ -10,6 +10,7 @@ import torch
 from tiny_student import make_model, make_tokenizer
 from typer.testing import CliRunner
 
+from isodistill.bench.marginals import bench_marginals
 from isodistill.bench.profile import bench_profile
 from isodistill.bench.projection import OURS, bench_projection
 from isodistill.bench.steps import TRL, bench_scaling, bench_step, bench_ways, step_cases
@@ -56,6 +57,18 @@ def test_the_step_benchmark_times_every_case_and_leaves_the_model(
 def test_the_scaling_benchmark_compares_a_space_with_itself(workload: Workload) -> None:
     table = bench_scaling(make_model(), make_tokenizer(), workload, (2, 4), rounds=1, steps=1)
     assert [timing.ratio for timing in table.timings if timing.case.endswith("K = 2")] == [1.0, 1.0]
+    assert [timing.case for timing in table.timings][:3] == [
+        "erm, beside iga (factor)",
+        *(f"iga (factor), K = {k}" for k in (2, 4)),
+    ]
+    assert len(table.timings) == 6
+
+
+def test_the_marginals_benchmark_says_which_way_is_chosen() -> None:
+    table = bench_marginals(sizes=(32,), tokens=(8, 64), rounds=1)
+    assert [table.figures[f"32 x 32, {count} tokens, Gram is chosen"] for count in (8, 64)] == [0.0, 0.0]
+    assert bench_marginals(sizes=(128,), tokens=(8,), rounds=1).figures["128 x 128, 8 tokens, Gram is chosen"] == 1.0
+    assert all(table.figures[f"32 x 32, {count} tokens, formed / Gram"] > 0 for count in (8, 64))
     assert len(table.timings) == 4
 
 

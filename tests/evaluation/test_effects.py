@@ -121,6 +121,30 @@ def test_the_effect_is_the_paired_difference(
     assert gap == pytest.approx(by_hand)
 
 
+def test_accuracy_by_depth_leaves_cues_and_unseen_domains_out() -> None:
+    def graded(run: Evaluation) -> Evaluation:
+        deeper = [
+            record("deeper", 100 + n, domain, n < 2).model_copy(update={"depth": 3})
+            for n in range(8)
+            for domain in DOMAINS
+        ]
+        first = [
+            item.model_copy(update={"depth": 1 + int(item.set_id[1:]) % 2, "correct": int(item.set_id[1:]) % 2 == 0})
+            if item.split == "cue_absent"
+            else item.model_copy(update={"depth": 1})
+            for item in run.items
+        ]
+        return run.model_copy(update={"items": first + deeper})
+
+    measured = by_name(measure_effects({"erm": [graded(evaluation(0, 0.5)), graded(evaluation(1, 0.5))]}))
+    by_depth = [measured[f"depth_accuracy:{depth}"].groups["erm"].mean for depth in (1, 2, 3)]
+    assert by_depth == pytest.approx([1.0, 0.0, 0.25])
+
+
+def test_one_depth_is_not_told_apart(found: dict[str, MeasureEffects]) -> None:
+    assert not any(name.startswith("depth_accuracy") for name in found)
+
+
 def test_holm_counts_the_methods_of_a_measure(found: dict[str, MeasureEffects]) -> None:
     for each in found.values():
         smallest = min(each.effects.values(), key=lambda effect: effect.p_value)

@@ -144,6 +144,19 @@ def test_every_arm_has_the_same_number_of_trials_and_the_same_shared_values() ->
     assert "erm, shuffled domains" not in trials
 
 
+def test_the_shuffled_control_runs_for_the_methods_that_are_named() -> None:
+    methods = {"erm": {}, "iga": {}, "fishr": {}, "consistency": {}}
+    config = study(methods=methods, controls=["shuffled_domains"], shuffled=["iga"])
+    shuffled = [arm.label for arm in build_arms(config) if arm.kind == "shuffled_domains"]
+    assert shuffled == ["iga, shuffled domains"]
+    with pytest.raises(IsodistillError, match="'consistency', whose method reads no domain"):
+        build_arms(study(methods=methods, controls=["shuffled_domains"], shuffled=["iga", "consistency"]))
+    with pytest.raises(IsodistillError, match="shuffled names 'ige', which is not among the methods"):
+        study(methods=methods, controls=["shuffled_domains"], shuffled=["ige"])
+    with pytest.raises(IsodistillError, match="which controls does not have"):
+        study(methods=methods, shuffled=["iga"])
+
+
 def test_trials_stay_inside_the_space() -> None:
     config = study(search=SEARCH | {"trials": 40})
     arm = build_arms(config)[1]

@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from teacher_server import DOMAINS, expected_answer, make_problems, make_sets, write_data
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers import read_split
 from isodistill.isomers.card import read_card
+from isodistill.isomers.store import ROW_SCHEMA
 from isodistill.teachers.base import Failure, Reply, Request
 from isodistill.teachers.collect import Collector
-from isodistill.teachers.distil import STATISTICS_FILE, DistilOptions, distil
+from isodistill.teachers.distil import STATISTICS_FILE, DistilOptions, distil, select_sets
 from isodistill.teachers.plan import make_plan
 from isodistill.teachers.sampling import Sampling, make_sampling
 from isodistill.traces import TraceStore
@@ -198,6 +201,16 @@ def test_a_limit_picks_the_same_sets_and_leaves_the_others_out(data: Path, tmp_p
         names.append({row.set_id for row in read_split(tmp_path / str(limit), "train")})
     assert [len(each) for each in names] == [2, 3]
     assert names[0] < names[1]
+
+
+def test_a_limit_counts_the_pairs_of_flat_rows(tmp_path: Path) -> None:
+    texts = [{"set_id": f"pair{n // 2}", "domain": "ab"[n % 2], "prompt": f"{n}?", "answer": str(n)} for n in range(10)]
+    rows = [dict.fromkeys(ROW_SCHEMA.names, "") | {"choices": []} | text for text in texts]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=ROW_SCHEMA), tmp_path / "data" / "train.parquet")
+    kept = select_sets(tmp_path, DistilOptions(limit_sets=3))["train"]
+    assert len(kept) == 6
+    assert len({one.set_id for one in kept}) == 3
 
 
 def test_statistics_tell_the_weaker_domain(data: Path, tmp_path: Path) -> None:

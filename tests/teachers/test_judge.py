@@ -84,6 +84,19 @@ def test_numbers() -> None:
     assert verdict("So.\nAnswer: 4", answer="42") == "wrong answer"
 
 
+def test_a_benchmarks_answers_are_compared_as_the_benchmark_does() -> None:
+    def of(family: str, answer: str, text: str) -> str:
+        problem = SET.model_copy(update={"family": family, "answer": answer, "choices": ()})
+        return judge(text, "stop", problem, SET.members[0]).verdict
+
+    assert of("gsm8k", "1024", "So.\nAnswer: $1,024.00") == "accepted"
+    assert of("gsm8k", "18", "So.\nAnswer: 18 dollars\nAnswer: 18") == "accepted"
+    assert of("gsm8k", "18", "So.\nAnswer: 19 dollars") == "wrong answer"
+    assert of("gsm8k", "18", "So.\nAnswer: 17\nAnswer: 18") == "several answers"
+    assert of("isosci/chemistry", "2.50 mol", "So.\nAnswer: 2.5 mol") == "accepted"
+    assert of("isosci/chemistry", "2.50 mol", "So.\nAnswer: 2.5 kg") == "wrong answer"
+
+
 @pytest.mark.parametrize(
     "unit", ["*", " ", "Answer:", "Answer: a ", "<think>", "<|", "\n", "Final ", "Answer: *\n", "#"]
 )

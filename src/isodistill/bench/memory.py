@@ -44,6 +44,7 @@ def memory_cases() -> dict[str, tuple[bool, dict[str, Any]]]:
         "iga (weight), no running averages": (False, weight | {"statistics_decay": 0.0}),
         "iga (weight)": (False, weight),
         "iga (factored)": (False, weight | {"mask_space": "factored"}),
+        "iga (directions, rank 32)": (False, weight | {"mask_space": "directions", "direction_rank": 32}),
     }
 
 

@@ -95,7 +95,7 @@ def bench_scaling(
     model: Any,
     tokenizer: Any,
     workload: Workload,
-    counts: tuple[int, ...] = (1, 2, 4, 8, 16),
+    counts: tuple[int, ...] = (2, 4, 8, 16),
     rounds: int = 3,
     steps: int = 2,
     progress: Progress = lambda case: None,
@@ -106,7 +106,8 @@ def bench_scaling(
         model: The base model; it is the same afterwards.
         tokenizer: Its tokenizer.
         workload: The batch; every count divides its number of sequences.
-        counts: Numbers of domains K; 2 is the reference.
+        counts: Numbers of domains K; 2 is the reference. One domain has nothing to be compared with: plain training
+            stands in its place.
         rounds: Counted rounds.
         steps: Counted steps of a case in a round.
         progress: Told each case before it runs.
@@ -115,12 +116,17 @@ def bench_scaling(
         The table, each space relative to itself at K = 2.
     """
     timings = []
+
+    def plain() -> list[float]:
+        return run_trainer(model, tokenizer, workload.sets(2), steps, method="erm").seconds
+
     for space in ("factor", "weight"):
 
         def case(count: int, space: str = space) -> list[float]:
             return run_trainer(model, tokenizer, workload.sets(count), steps, method="iga", mask_space=space).seconds
 
-        cases = {f"iga ({space}), K = {count}": partial(case, count) for count in counts}
+        cases: dict[str, Callable[[], list[float]]] = {f"erm, beside iga ({space})": plain}
+        cases |= {f"iga ({space}), K = {count}": partial(case, count) for count in counts}
         timings += interleave(cases, f"iga ({space}), K = 2", rounds, progress)
     return BenchTable(
         benchmark="scaling",
@@ -165,10 +171,14 @@ def bench_ways(
         if "lora_B" in name:  # zero at the start, where the gradient of A would vanish
             nn.init.normal_(parameter, std=0.02)
     ours = "iga (weight, projected), one pass"
+    # As in a training: an aligner lasts, its buffers and the projection's subspaces with it.
+    plain: dict[str, Any] = {"mask_stage": "gradient", "statistics_decay": 0.0}
+    dense = GradientAligner(adapted, mask_space="weight", projection_rank=rank, **plain)
+    factors = GradientAligner(adapted, mask_space="factor", **plain)
     cases: dict[str, Callable[[], None]] = {
-        ours: partial(_one_pass, adapted, batch, {"mask_space": "weight", "projection_rank": rank}),
+        ours: partial(_one_pass, adapted, batch, dense),
         "naive: K passes, dense gradients, full SVD": partial(_naive, adapted, batch, domains, rank),
-        "K factor gradients by the tap": partial(_one_pass, adapted, batch, {"mask_space": "factor"}),
+        "K factor gradients by the tap": partial(_one_pass, adapted, batch, factors),
         "K factor gradients by TorchJD's jac": partial(_jac, adapted, batch, domains),
     }
 
@@ -181,6 +191,8 @@ def bench_ways(
         return seconds
 
     timings = interleave({name: partial(timed, run) for name, run in cases.items()}, ours, rounds, progress)
+    dense.close()
+    factors.close()
     adapted.unload()
     by_case = {timing.case: timing.median for timing in timings}
     names = list(cases)
@@ -233,13 +245,11 @@ def _losses(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.zeros(len(targets)).index_add(0, owner, flat)
 
 
-def _one_pass(model: Any, batch: dict[str, torch.Tensor], options: dict[str, Any]) -> None:
-    aligner = GradientAligner(model, mask_stage="gradient", statistics_decay=0.0, **options)
+def _one_pass(model: Any, batch: dict[str, torch.Tensor], aligner: GradientAligner) -> None:
     items = (batch["labels"][:, 1:] != -100).sum(1)
     with aligner.record(batch["domain_ids"], items, tokens=batch["attention_mask"]):
         (_losses(model, batch).sum() / items.sum()).backward()
     aligner.step()
-    aligner.close()
     model.zero_grad()
 
 

@@ -69,11 +69,11 @@ def scaling(
     threads: Threads = None,
     json_out: Json = None,
 ) -> None:
-    """Times a step under 1, 2, 4, 8 and 16 domains, on the same texts."""
+    """Times a step under 2, 4, 8 and 16 domains, on the same texts."""
     from isodistill.bench.steps import bench_scaling
 
     model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
-    counts = tuple(count for count in (1, 2, 4, 8, 16) if len(workload.sequences) % count == 0)
+    counts = tuple(count for count in (2, 4, 8, 16) if len(workload.sequences) % count == 0)
     _finish(bench_scaling(model, tokenizer, workload, counts, rounds, steps, progress=_say), json_out)
 
 
@@ -90,6 +90,15 @@ def projection(
 
     _prepare(threads, json_out)
     _finish(bench_projection(size, rank, rounds, progress=_say), json_out)
+
+
+@app.command()
+def marginals(rounds: Rounds = 3, threads: Threads = None, json_out: Json = None) -> None:
+    """Times the row and column sums of factored space: from the tokens' Gram matrices, and from formed gradients."""
+    from isodistill.bench.marginals import bench_marginals
+
+    _prepare(threads, json_out)
+    _finish(bench_marginals(rounds=rounds, progress=_say), json_out)
 
 
 @app.command()

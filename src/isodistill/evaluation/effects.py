@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,11 @@ def measure_effects(
     for split in data.splits:
         part = data.part(lambda name, split=split: name == split)  # type: ignore[misc]
         add(f"accuracy:{split}", f"accuracy on {split}", part.by_item(_right), [split], flags=part)
+    plain = data.part({"cue_absent" if "cue_absent" in data.splits else "iid", "deeper"}.__contains__)
+    depths = sorted({item.depth for item in next(iter(plain.records.values()))[0]})
+    for depth in depths if len(depths) > 1 else []:
+        values = plain.by_item(lambda item, depth=depth: _right(item) if item.depth == depth else math.nan)  # type: ignore[misc]
+        add(f"depth_accuracy:{depth}", f"accuracy at depth {depth}", values, plain.splits)
     if outside.splits and "iid" in data.splits:
         both = data.part(lambda name: name == "iid" or is_ood_split(name))
         add("ood_gap", "accuracy on iid less that out of distribution", _gap(both), both.splits, "lower")

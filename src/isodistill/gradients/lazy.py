@@ -28,6 +28,10 @@ class WeightGradient(Protocol):
         """Computes Gᵀ @ left, (d_in, n), for a matrix (d_out, n)."""
         ...
 
+    def tokens(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Gives delta (N, d_out) and x (N, d_in) with G = deltaᵀ x, or ``None`` where there are none."""
+        ...
+
 
 class TokenGradient:
     """A gradient as a sum over tokens; thin products cost N n (d_in + d_out) and never form the matrix.
@@ -56,6 +60,10 @@ class TokenGradient:
         """Computes Gᵀ @ left."""
         return (self._tokens.T @ (self._delta @ left)).mul_(self._factor)
 
+    def tokens(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gives delta, with the factor, and x."""
+        return self._delta * self._factor, self._tokens
+
 
 class DenseGradient:
     """A gradient that is there already.
@@ -78,6 +86,10 @@ class DenseGradient:
     def turned_times(self, left: torch.Tensor) -> torch.Tensor:
         """Computes Gᵀ @ left."""
         return self._matrix.T @ left
+
+    def tokens(self) -> None:
+        """Has none."""
+        return None
 
 
 class ScaledGradient:
@@ -102,3 +114,8 @@ class ScaledGradient:
     def turned_times(self, left: torch.Tensor) -> torch.Tensor:
         """Computes Gᵀ @ left."""
         return self._gradient.turned_times(left).mul_(self._scale)
+
+    def tokens(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Gives delta, with the number, and x."""
+        found = self._gradient.tokens()
+        return None if found is None else (found[0] * self._scale, found[1])

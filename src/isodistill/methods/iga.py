@@ -12,6 +12,7 @@ from isodistill.gradients.buckets import buckets_of
 from isodistill.gradients.inputs import InputConflict
 from isodistill.gradients.layers import AdaptedLayer, as_float32, factor_name
 from isodistill.gradients.lazy import WeightGradient
+from isodistill.gradients.marginals import Marginals, gram_pays, token_marginals
 from isodistill.gradients.mask import (
     NORMALIZATIONS,
     DomainMoments,
@@ -145,7 +146,8 @@ class IGA(Method):
     def needs(self) -> Needs:
         """Factor or weight gradients, by the mask space."""
         gradients: Literal["factor", "weight"] = "factor" if self.mask_space == "factor" else "weight"
-        return Needs(gradients=gradients, thin_products=self.subspace is not None)
+        thin = self.subspace is not None or self.mask_space == "factored"
+        return Needs(gradients=gradients, thin_products=thin)
 
     def bind(self, run: RunInfo) -> None:
         """Learns the seed of the random subspaces."""
@@ -235,24 +237,31 @@ class IGA(Method):
         self, name: str, gradients: Iterable[torch.Tensor], window: Window
     ) -> tuple[torch.Tensor, torch.Tensor]:
         moments = domain_moments(gradients, window.weights, self._workspace)
-        masks = []
-        for axis in (0, 1):
-            # The root of the summed squares stands for the mean, so that mean² is the energy of the row or column.
-            energy = moments.mean.square().sum(1 - axis).sqrt()
-            averages = self.statistics.update(
-                f"{name}.{'rows' if axis == 0 else 'columns'}", DomainMoments(energy, moments.variance.sum(1 - axis))
-            )
-            masks.append(conflict_mask(averages.mean, averages.variance, self.tau / 2, self.conflict_normalization))
-        rows, columns = masks
+        sides = [Marginals(moments.mean.square().sum(axis), moments.variance.sum(axis)) for axis in (1, 0)]
+        rows, columns = self._marginal_masks(name, *sides)
         shape = tuple(moments.mean.shape)
         out = self._workspace.take("mask", shape, moments.mean)
         masked = torch.mul(moments.mean, rows.unsqueeze(1), out=out).mul_(columns)
+        self._meter_marginals(name, rows, columns, masked, moment_energies(moments))
+        return masked, moments.mean
+
+    def _marginal_masks(self, name: str, *sides: Marginals) -> list[torch.Tensor]:
+        """Masks for the rows (d_out,) and the columns (d_in,), from the running averages of both."""
+        masks = []
+        for side, marginals in zip(("rows", "columns"), sides, strict=True):
+            # The root of the summed squares stands for the mean, so that mean² is the energy of the row or column.
+            moments = DomainMoments(marginals.energy.sqrt(), marginals.variance)
+            averages = self.statistics.update(f"{name}.{side}", moments)
+            masks.append(conflict_mask(averages.mean, averages.variance, self.tau / 2, self.conflict_normalization))
+        return masks
+
+    def _meter_marginals(
+        self, name: str, rows: torch.Tensor, columns: torch.Tensor, masked: torch.Tensor, energies: torch.Tensor
+    ) -> None:
         # The sum of an outer product is the product of the sums; a few of its entries stand for all in the histogram.
         sample = torch.outer(rows[:: max(1, len(rows) // 32)], columns[:: max(1, len(columns) // 32)])
-        self._meter.add_mask(
-            [name], mask_sums(rows.sum() * columns.sum(), masked), moment_energies(moments), sample, masked.numel()
-        )
-        return masked, moments.mean
+        sums = mask_sums(rows.sum() * columns.sum(), masked)
+        self._meter.add_mask([name], sums, energies, sample, len(rows) * len(columns))
 
     def _mask_directions(
         self, name: str, inputs: InputConflict, gradients: Iterable[torch.Tensor], window: Window
@@ -280,14 +289,46 @@ class IGA(Method):
     def align_products(
         self, layer: AdaptedLayer, gradients: Sequence[WeightGradient], window: Window
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Filters one layer's directions without forming its gradient (see `Method.align_products`)."""
-        assert self.subspace is not None  # `needs` says so
+        """Filters one layer's directions, or masks its marginals, without forming its gradient."""
+        if self.subspace is not None:
+            return self._filter_products(self.subspace, layer, gradients, window)
+        if not gram_pays(gradients):
+            return self.align_weight(layer, (gradient.dense(1.0) for gradient in gradients), window)
         A, B = as_float32(layer.A.detach()), as_float32(layer.B.detach())
-        known = (gradients, window.domains, self.tau)
-        inputs = self.subspace.advance(f"{layer.name}.inputs", *known, like=A)
-        outputs = self.subspace.advance(f"{layer.name}.outputs", *known, like=B.T, turned=True)
-        right, left = inputs.apply(A.T), outputs.apply(B)  # P Aᵀ (d_in, r), Q B (d_out, r)
-        r = len(A)
+        rows, columns = token_marginals(gradients, window.weights)
+        row_mask, column_mask = self._marginal_masks(layer.name, rows, columns)
+        right, left = column_mask.unsqueeze(1) * A.T, row_mask.unsqueeze(1) * B
+        masked_a, masked_b, moments = self._thin_means(layer, gradients, window, right, left)
+        s = layer.scaling
+        grad_a, grad_b = s * (column_mask.unsqueeze(1) * masked_a).T, s * row_mask.unsqueeze(1) * masked_b
+        # What is kept is told by B's gradient, since the masked matrix is not there: its energy sets the scale.
+        energies = torch.stack((rows.energy.sum(), rows.variance.sum())).unsqueeze(1)
+        scale = moment_energies(moments)[0] / energies[0].clamp_min(torch.finfo(energies.dtype).tiny)
+        self._meter_marginals(layer.name, row_mask, column_mask, grad_b, scale * energies)
+        return grad_a, grad_b
+
+    def _thin_means(
+        self,
+        layer: AdaptedLayer,
+        gradients: Sequence[WeightGradient],
+        window: Window,
+        right: torch.Tensor,
+        left: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, DomainMoments]:
+        """Products of the mean with masked factors, and what is told of the plain ones.
+
+        Args:
+            layer: The layer.
+            gradients: K gradients G_d.
+            window: The step.
+            right: A as the mask leaves it, turned, (d_in, r).
+            left: B as the mask leaves it, (d_out, r).
+
+        Returns:
+            Gbarᵀ left (d_in, r), Gbar right (d_out, r), and the moments of B's plain gradient.
+        """
+        A, B = as_float32(layer.A.detach()), as_float32(layer.B.detach())
+        r, s = len(A), layer.scaling
         sides = torch.cat((right, A.T), dim=1), torch.cat((left, B), dim=1)
         masked_a, masked_b = torch.zeros_like(A.T), torch.zeros_like(B)
         plain = []
@@ -296,13 +337,23 @@ class IGA(Method):
             masked_b.add_(on_outputs[:, :r], alpha=weight)
             masked_a.add_(on_inputs[:, :r], alpha=weight)
             plain.append((on_inputs[:, r:], on_outputs[:, r:]))
-        s = layer.scaling
-        grad_a, grad_b = s * inputs.apply_turned(masked_a).T, s * outputs.apply_turned(masked_b)
         moments = domain_moments([s * part for _, part in plain], window.weights)
         if self.plain_gradients is not None:
             mean_a = domain_moments([s * part for part, _ in plain], window.weights).mean
             self.plain_gradients[factor_name(layer, "lora_A")] = mean_a.T
             self.plain_gradients[factor_name(layer, "lora_B")] = moments.mean
+        return masked_a, masked_b, moments
+
+    def _filter_products(
+        self, subspace: SubspaceConflict, layer: AdaptedLayer, gradients: Sequence[WeightGradient], window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        A, B = as_float32(layer.A.detach()), as_float32(layer.B.detach())
+        known = (gradients, window.domains, self.tau)
+        inputs = subspace.advance(f"{layer.name}.inputs", *known, like=A)
+        outputs = subspace.advance(f"{layer.name}.outputs", *known, like=B.T, turned=True)
+        masked_a, masked_b, moments = self._thin_means(layer, gradients, window, inputs.apply(A.T), outputs.apply(B))
+        s = layer.scaling
+        grad_a, grad_b = s * inputs.apply_turned(masked_a).T, s * outputs.apply_turned(masked_b)
         mask = torch.outer(outputs.mask, inputs.mask)
         entries = A.shape[1] * B.shape[0]  # of every pair of directions; those outside of the subspaces are kept
         kept = entries - mask.numel() + mask.sum()

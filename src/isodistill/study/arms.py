@@ -178,10 +178,14 @@ def _check_fairness(config: StudyConfig, arms: list[Arm]) -> None:
 def _control(name: str, config: StudyConfig, arms: list[Arm]) -> list[Arm]:
     baseline = next(arm for arm in arms if arm.label == config.baseline)
     if name == "shuffled_domains":
+        named = set(config.shuffled)
+        blind = next((arm.label for arm in arms if arm.label in named and not _uses_domains(arm)), None)
+        if blind is not None:
+            raise IsodistillError(f"shuffled names {blind!r}, whose method reads no domain: leave it out")
         return [
             arm.model_copy(update={"label": label, "kind": name, "trials_of": label})
             for arm in arms
-            if arm.kind == "method" and _uses_domains(arm)
+            if arm.kind == "method" and _uses_domains(arm) and (not named or arm.label in named)
             for label in (f"{arm.label}, shuffled domains",)
         ]
     if name == "untuned":

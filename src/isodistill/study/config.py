@@ -162,6 +162,7 @@ class StudyConfig(_Model):
         baseline: The label that the others are held against.
         search: The search for hyperparameters, or ``None`` for the values as given.
         controls: Further arms, see docs/compare.md.
+        shuffled: The labels for which the control ``shuffled_domains`` runs; all methods that read domains by default.
         slow_factor: By what the control ``slow_erm`` divides the baseline's learning rate.
         fair: Whether arms that differ in what all must share are refused.
         keep_adapters: Whether adapters stay after their evaluation.
@@ -178,6 +179,7 @@ class StudyConfig(_Model):
     baseline: str = "erm"
     search: SearchConfig | None = None
     controls: tuple[Control, ...] = ()
+    shuffled: tuple[str, ...] = ()
     slow_factor: float = Field(default=10.0, gt=1)
     fair: bool = True
     keep_adapters: bool = False
@@ -189,6 +191,7 @@ class StudyConfig(_Model):
             ("students", self.students),
             ("controls", self.controls),
             ("benchmarks", self.benchmarks),
+            ("shuffled", self.shuffled),
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"{field} names something twice")
@@ -197,6 +200,11 @@ class StudyConfig(_Model):
                 raise ValueError(f"the data name {name!r} may hold letters, digits, dots, dashes and underscores only")
         if self.baseline not in self.methods:
             raise ValueError(f"the baseline {self.baseline!r} is not among the methods {', '.join(self.methods)}")
+        for name in self.shuffled:
+            if name not in self.methods:
+                raise ValueError(f"shuffled names {name!r}, which is not among the methods {', '.join(self.methods)}")
+        if self.shuffled and "shuffled_domains" not in self.controls:
+            raise ValueError("shuffled names methods for the control shuffled_domains, which controls does not have")
         return self
 
     @property

@@ -206,8 +206,9 @@ def select_sets(directory: Path, options: DistilOptions) -> dict[str, list[Isome
     if options.limit_sets is None:
         return work
     for split, sets in work.items():
-        ranked = sorted(sets, key=lambda isomer_set: hashlib.sha256(isomer_set.set_id.encode()).digest())
-        kept = {isomer_set.set_id for isomer_set in ranked[: options.limit_sets]}
+        # Names and not sets: the members of a flat pair are two sets of one name.
+        names = {isomer_set.set_id for isomer_set in sets}
+        kept = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: options.limit_sets])
         work[split] = [isomer_set for isomer_set in sets if isomer_set.set_id in kept]
     return work
 

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from isodistill.answers import format_completion, same_answer, split_completion
+from isodistill.answers import format_completion, split_completion
+from isodistill.importers.scoring import answers_match
 from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.traces.record import ACCEPTED
 
@@ -84,9 +85,9 @@ def judge(
     if not answers:
         return Judgement("cut off" if finish == "length" else "no answer", text.strip(), None)
     rationale, answer = text[: lines[0].start()].strip(), answers[-1]
-    if not all(same_answer(other, answer) for other in answers):
+    if not all(answers_match(isomer_set.family, other, answer) for other in answers):
         return Judgement("several answers", rationale, answer)
-    if not same_answer(answer, isomer_set.answer):
+    if not answers_match(isomer_set.family, answer, isomer_set.answer):
         return Judgement("wrong answer", rationale, answer)
     if bare and not rationale:
         return Judgement(ACCEPTED, "", answer)
