@@ -59,7 +59,7 @@ def test_no_temperature_order_and_scale(seed: int, rank: int, scale: float) -> N
     gradients = random(seed, 3, 4, 6, 8)
     mean = sum(weight * each for weight, each in zip(WINDOW.weights, gradients[-1], strict=True))
     plain = torch.cat([(2.0 * layer().B.T @ mean).flatten(), (2.0 * mean @ layer().A.T).flatten()])
-    torch.testing.assert_close(steps(rank, gradients, tau=0.0)[-1], plain)
+    torch.testing.assert_close(steps(8, gradients, tau=0.0)[-1], plain)
     same = gradients[:, :1].expand(-1, 4, -1, -1)
     torch.testing.assert_close(steps(rank, same)[-1], steps(rank, same, tau=0.0)[-1], rtol=1e-6, atol=1e-8)
     once = steps(rank, gradients)[-1]

@@ -144,6 +144,8 @@ def test_options_stand_behind_the_name(tmp_path: Path, monkeypatch: pytest.Monke
     assert model.config.hidden_size == 32
     (folder,) = (tmp_path / "students").glob("lab-*")
     assert LabConfig.model_validate_json((folder / build.CONFIG_FILE).read_text()).steps == 2
+    config = make_lab_config(families="deduction+ordering", depth="1+3")
+    assert (config.families, config.depth) == (("deduction", "ordering"), (1, 3))
     for wrong, message in (("lab:steps", "no option"), ("lab:stps=3", "stps"), ("lab:steps=few", "steps")):
         with pytest.raises(IsodistillError, match=message):
             load_student(wrong)

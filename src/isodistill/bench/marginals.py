@@ -41,10 +41,8 @@ def bench_marginals(
         for count in tokens:
             generator = torch.Generator().manual_seed(0)
             product, results = Workspace(), Workspace()
-            gradients = [
-                TokenGradient(*torch.randn(2, count // domains, size, generator=generator), 1.0, product)
-                for _ in range(domains)
-            ]
+            drawn = torch.randn(domains, 2, count // domains, size, generator=generator)
+            gradients = [TokenGradient(delta, x, 1.0, product) for delta, x in drawn]
             weights = [1.0 / domains] * domains
 
             def formed(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 from typing import Any
+
+import torch
 
 from isodistill.bench.timing import BenchTable, Progress, this_machine
 from isodistill.errors import IsodistillError
@@ -14,6 +17,7 @@ from isodistill.errors import IsodistillError
 _SCRIPT = """
 import json, resource, sys
 import torch
+from isodistill.bench.memory import tensor_bytes
 from isodistill.bench.timing import run_trainer
 from isodistill.bench.workload import make_workload
 from isodistill.students import load_student
@@ -23,11 +27,24 @@ torch.set_num_threads(job["threads"])
 model, tokenizer = load_student(job["student"])
 workload = make_workload(tokenizer, job["tokens"], job["sequences"])
 rows = workload.flat(tokenizer) if job["plain"] else workload.sets(job["domains"])
-loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-run_trainer(model, tokenizer, rows, job["steps"], job["rank"], job["plain"], **job["options"])
+held = []
+run_trainer(
+    model, tokenizer, rows, job["steps"], job["rank"], job["plain"],
+    inspect=lambda: held.append(tensor_bytes()), **job["options"],
+)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"loaded": loaded, "peak": peak}))
+print(json.dumps({"peak": peak, "held": held[0]}))
 """
+
+
+def tensor_bytes() -> int:
+    """Counts the bytes of every tensor that is alive, each storage once."""
+    storages = {}
+    for thing in gc.get_objects():
+        if isinstance(thing, torch.Tensor) and thing.device.type != "meta":
+            storage = thing.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
 
 
 def memory_cases() -> dict[str, tuple[bool, dict[str, Any]]]:
@@ -71,8 +88,9 @@ def bench_memory(
         progress: Told each case before it runs.
 
     Returns:
-        The table; its figures are in MiB: each case's peak, what it has over ours for ERM, and for comparison the
-        largest adapted layer in fp32 and K adapters.
+        The table; its figures are in MiB: each case's peak, what it has over ours for ERM, what the tensors have that
+        are alive after the last step (buffers that are used again, running averages, subspaces), and for comparison
+        the largest adapted layer in fp32 and K adapters.
 
     Raises:
         IsodistillError: if a process fails; its last lines are in the message.
@@ -86,6 +104,7 @@ def bench_memory(
     dense = sum(layer.in_features * layer.out_features for layer in layers) * 4 / 2**20
     del model, layers
     peaks: dict[str, float] = {}
+    held: dict[str, float] = {}
     for case, (plain, options) in memory_cases().items():
         for number in range(rounds):
             progress(f"{case}, process {number + 1} of {rounds}")
@@ -93,8 +112,10 @@ def bench_memory(
             job |= {"steps": 2, "plain": plain, "options": options, "threads": threads}
             found = _run(job)
             peaks[case] = min(found["peak"] / 1024, peaks.get(case, float("inf")))
+            held[case] = found["held"] / 2**20
     figures = {f"peak, {case}": value for case, value in peaks.items()}
     figures |= {f"over erm, {case}": value - peaks["erm"] for case, value in peaks.items() if case != "erm"}
+    figures |= {f"tensors over erm, {case}": value - held["erm"] for case, value in held.items() if case != "erm"}
     figures |= {
         "largest layer": largest,
         "K adapters": domains * adapter,

@@ -228,6 +228,7 @@ def run_trainer(
     rank: int = 8,
     plain: bool = False,
     sets: int | None = None,
+    inspect: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> Run:
     """Trains a few steps and times them; the first step is not counted.
@@ -240,6 +241,7 @@ def run_trainer(
         rank: LoRA's rank.
         plain: Whether TRL's `SFTTrainer` trains, and not ours.
         sets: Rows in a step; by default all of them.
+        inspect: Called when the last step is over and nothing is taken down yet.
         **options: Trainer options.
 
     Returns:
@@ -277,6 +279,7 @@ def run_trainer(
         trainer.remove_callback(PrinterCallback)
         clock.watch(trainer)
         trainer.train()
+        inspect()
         if not plain:
             trainer.aligner.close()
         trainer.model.unload()

@@ -5,8 +5,8 @@ With G_d = deltaᵀ x the energy of a row is that of a quadratic form in the tok
     sum_j G_d,ij² = sum_tt' delta_ti (x_t · x_t') delta_t'i
 
 Products with the Gram matrices cost some 2 N² (d_in + d_out), forming the gradients N d_in d_out and many passes over
-their memory, so few tokens or wide layers are where it pays. Source: the Gram trick of per-example gradient norms (Goodfellow,
-arXiv 1510.01799), taken to rows, columns and domains; see docs/method.md.
+their memory, so few tokens or wide layers are where it pays. Source: the Gram trick of per-example gradient norms
+(Goodfellow, arXiv 1510.01799), taken to rows, columns and domains; see docs/method.md.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def token_marginals(gradients: Sequence[WeightGradient], weights: Sequence[float
 def _side(
     values: torch.Tensor, gram: torch.Tensor, weight: torch.Tensor, counts: list[int], weights: Sequence[float]
 ) -> Marginals:
-    """The marginals of one side: values (N, d) of that side, the other's Gram matrix (N, N), each token's w_d (N, 1)."""
+    """One side's marginals: its values (N, d), the other side's Gram matrix (N, N), each token's w_d (N, 1)."""
     weighted = weight * values
     energy = (weighted * (gram @ weighted)).sum(0)  # (d,)
     squares = torch.zeros_like(energy)  # sum_d w_d sum G_d²

@@ -1,10 +1,10 @@
-"""The conflict of directions inside the few that the gradients use: no matrix of the size of a weight is formed.
+"""The conflict of directions inside the few that the gradients use most: no matrix of the size of a weight is formed.
 
-A filter of all directions of a layer's input takes d_in x d_in moments and their eigenvalues. The gradients' energy
-lies in few directions, and directions without energy count as used alike, so their filter is the identity: it is enough
-to track a subspace U, (d_in, k), and the domains' moments inside of it. U is kept by subspace iteration on the running
-sum of the G_dᵀ G_d, as PowerSGD keeps its factor. Source: this project, see docs/method.md; subspace iteration with a
-warm start is PowerSGD's (arXiv 1905.13727).
+A filter of all directions of a layer's input takes d_in x d_in moments and their eigenvalues. Here a subspace U,
+(d_in, k), is tracked and the domains' moments inside of it; all other directions are dropped. They hold little of the
+gradient's energy, but an optimizer that divides by its own second moment lets what is small grow, and a cue comes in
+through them (docs/method.md). U is kept by subspace iteration on the running sum of the G_dᵀ G_d, as PowerSGD keeps its
+factor. Source: this project, see docs/method.md; subspace iteration with a warm start is PowerSGD's (arXiv 1905.13727).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EARLY_STEPS = 5  # the averages and the subspace move fast at first
 
 @dataclass
 class DirectionFilter:
-    """P = I + U (p - I) Uᵀ, the filter of a subspace's directions; all others are kept.
+    """P = U p Uᵀ, the filter of a subspace's directions; all others are dropped.
 
     Attributes:
         basis: U, (d, k), orthonormal.
@@ -37,13 +37,11 @@ class DirectionFilter:
 
     def apply(self, values: torch.Tensor) -> torch.Tensor:
         """Computes P @ values, (d, n)."""
-        inside = self.basis.T @ values
-        return values + self.basis @ (self.inner @ inside - inside)
+        return self.basis @ (self.inner @ (self.basis.T @ values))
 
     def apply_turned(self, values: torch.Tensor) -> torch.Tensor:
         """Computes Pᵀ @ values, (d, n)."""
-        inside = self.basis.T @ values
-        return values + self.basis @ (self.inner.T @ inside - inside)
+        return self.basis @ (self.inner.T @ (self.basis.T @ values))
 
 
 @dataclass

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.families import FAMILIES
@@ -51,6 +51,12 @@ class LabConfig(BaseModel):
     solved: float = Field(default=0.35, ge=0, le=1)
     remarks: float = Field(default=0.35, ge=0, le=1)
     ramp: float = Field(default=0.25, ge=0, le=1)
+
+    @field_validator("families", "depth", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """Reads ``deduction+ordering`` and ``1+3``, as they stand behind a student's name."""
+        return value.split("+") if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -70,8 +70,8 @@ class IGA(Method):
             ``directions`` know the first one only.
         projection_rank: k, or ``None`` for full rank (no truncation).
         projection: ``randomized`` (warm-started) or ``exact``.
-        direction_rank: ``directions`` space only: how many directions of each side are told apart; all others are
-            kept. With it no dense gradient is formed. ``None`` for all directions.
+        direction_rank: ``directions`` space only: how many directions of each side are told apart, those with most
+            of the gradients' energy; all others are dropped. No dense gradient is formed. ``None`` for all directions.
 
     Raises:
         IsodistillError: if an argument is out of range, naming it.
@@ -355,9 +355,7 @@ class IGA(Method):
         s = layer.scaling
         grad_a, grad_b = s * inputs.apply_turned(masked_a).T, s * outputs.apply_turned(masked_b)
         mask = torch.outer(outputs.mask, inputs.mask)
-        entries = A.shape[1] * B.shape[0]  # of every pair of directions; those outside of the subspaces are kept
-        kept = entries - mask.numel() + mask.sum()
-        self._meter.add_mask([layer.name], mask_sums(kept, grad_b), moment_energies(moments), mask, entries)
+        self._meter.add_mask([layer.name], mask_sums(mask.sum(), grad_b), moment_energies(moments), mask)
         return grad_a, grad_b
 
     def diagnostics(self) -> Diagnostics:
