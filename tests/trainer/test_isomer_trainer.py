@@ -114,6 +114,22 @@ def test_splitting_into_micro_batches_changes_nothing(tmp_path: Path, space: str
     assert difference(adapter_of(whole), adapter_of(split)) <= 1e-5
 
 
+def test_a_compiled_student_learns_the_same(tmp_path: Path) -> None:
+    # The taps break the graph where they read; a penalty reads the forward pass besides.
+    options = {
+        "max_steps": 3,
+        "optim": "sgd",
+        "learning_rate": 0.1,
+        "mask_space": "weight",
+        "tau": 0.5,
+        "penalty": "vrex",
+    }
+    plain = adapter_of(train(tmp_path / "plain", **options))
+    torch.compiler.reset()
+    compiled = train(tmp_path / "compiled", **options, torch_compile=True, torch_compile_backend="aot_eager")
+    assert difference(plain, adapter_of(compiled)) < 1e-5
+
+
 @pytest.mark.parametrize("space", ["factor", "weight"])
 def test_the_loop_engine_trains_to_the_same_weights(tmp_path: Path, space: str) -> None:
     tap = train(tmp_path / "a", tau=0.5, mask_space=space, max_steps=5)

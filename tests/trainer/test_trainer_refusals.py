@@ -21,7 +21,6 @@ from isodistill.trainer.data import member_rows
         ({"padding_free": True}, "padding_free"),
         ({"fp16": True}, "fp16"),
         ({"assistant_only_loss": True}, "assistant_only_loss"),
-        ({"torch_compile": True}, "torch_compile"),
         ({"auto_find_batch_size": True}, "auto_find_batch_size"),
         ({"gradient_checkpointing_kwargs": {"use_reentrant": True}}, "use_reentrant"),
         ({"completion_only_loss": False}, "completion_only_loss"),

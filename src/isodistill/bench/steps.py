@@ -96,6 +96,7 @@ def bench_scaling(
     tokenizer: Any,
     workload: Workload,
     counts: tuple[int, ...] = (2, 4, 8, 16),
+    spaces: tuple[str, ...] = ("factor", "weight"),
     rounds: int = 3,
     steps: int = 2,
     progress: Progress = lambda case: None,
@@ -108,6 +109,7 @@ def bench_scaling(
         workload: The batch; every count divides its number of sequences.
         counts: Numbers of domains K; 2 is the reference. One domain has nothing to be compared with: plain training
             stands in its place.
+        spaces: Mask spaces of IGA.
         rounds: Counted rounds.
         steps: Counted steps of a case in a round.
         progress: Told each case before it runs.
@@ -120,7 +122,7 @@ def bench_scaling(
     def plain() -> list[float]:
         return run_trainer(model, tokenizer, workload.sets(2), steps, method="erm").seconds
 
-    for space in ("factor", "weight"):
+    for space in spaces:
 
         def case(count: int, space: str = space) -> list[float]:
             return run_trainer(model, tokenizer, workload.sets(count), steps, method="iga", mask_space=space).seconds

@@ -64,6 +64,7 @@ def scaling(
     student: Student = "smollm2-135m",
     tokens: Tokens = 2048,
     sequences: Sequences = None,
+    space: Annotated[list[str] | None, typer.Option(help="A mask space; repeatable. Default: factor, weight.")] = None,
     rounds: Rounds = 3,
     steps: Steps = 2,
     threads: Threads = None,
@@ -74,7 +75,8 @@ def scaling(
 
     model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
     counts = tuple(count for count in (2, 4, 8, 16) if len(workload.sequences) % count == 0)
-    _finish(bench_scaling(model, tokenizer, workload, counts, rounds, steps, progress=_say), json_out)
+    spaces = tuple(space or ("factor", "weight"))
+    _finish(bench_scaling(model, tokenizer, workload, counts, spaces, rounds, steps, progress=_say), json_out)
 
 
 @app.command()

@@ -211,7 +211,6 @@ class IsomerConfig(SFTConfig):
             "eval_packing": "joins sequences of several domains into one row",
             "assistant_only_loss": "needs conversations; isomer sets are prompt and completion",
             "fp16": "scales the gradients before the mask sees them; use bf16",
-            "torch_compile": "is not tested with the hooks that read per-domain gradients",
             "auto_find_batch_size": "restarts training inside and would keep stale gradient statistics",
             "use_liger_kernel": "replaces layers that the per-domain gradients are read from",
         }
