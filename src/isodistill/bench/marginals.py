@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
 
-from isodistill.bench.timing import BenchTable, Progress, interleave, this_machine
+from isodistill.bench.timing import BenchTable, Progress, interleave, repeat, this_machine
 from isodistill.gradients.lazy import TokenGradient
 from isodistill.gradients.marginals import gram_pays, token_marginals
 from isodistill.gradients.mask import domain_moments
@@ -56,8 +54,8 @@ def bench_marginals(
             where = f"{size} x {size}, {count} tokens"
             reference = f"{where}: Gram matrices"
             cases = {
-                reference: partial(_timed, partial(token_marginals, gradients, weights)),
-                f"{where}: formed": partial(_timed, formed),
+                reference: partial(repeat, partial(token_marginals, gradients, weights), _REPEATS),
+                f"{where}: formed": partial(repeat, formed, _REPEATS),
             }
             found = interleave(cases, reference, rounds, progress)
             timings += found
@@ -71,12 +69,3 @@ def bench_marginals(
         timings=timings,
         figures=figures,
     )
-
-
-def _timed(run: Callable[[], object]) -> list[float]:
-    seconds = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return seconds

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import torch
 
-from isodistill.bench.timing import BenchTable, Progress, interleave, this_machine
+from isodistill.bench.timing import BenchTable, Progress, interleave, repeat, this_machine
 from isodistill.gradients.projection import LowRank, Projector, exact_truncated_svd
 
 OURS = "randomised, warm"
@@ -53,18 +52,10 @@ def bench_projection(
         warm.project("layer", matrix)
     last = matrices[-1]
 
-    def timed(run: partial[LowRank], times: int) -> list[float]:
-        seconds = []
-        for _ in range(times):
-            started = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - started)
-        return seconds
-
     cases = {
-        OURS: partial(timed, partial(warm.project, "layer", last), 3),
-        "randomised, cold": partial(timed, partial(cold.project, "layer", last), 3),
-        "torch.linalg.svd": partial(timed, partial(exact_truncated_svd, last, rank), 1),
+        OURS: partial(repeat, partial(warm.project, "layer", last), 3),
+        "randomised, cold": partial(repeat, partial(cold.project, "layer", last), 3),
+        "torch.linalg.svd": partial(repeat, partial(exact_truncated_svd, last, rank), 1),
     }
     # The warm case must stay warm: a restart falls on every 20th call.
     warm.restart_every = 10**9

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from peft import get_peft_model
 from torch import nn
 
 from isodistill import GradientAligner
-from isodistill.bench.timing import BenchTable, Progress, interleave, lora, run_trainer, this_machine
+from isodistill.bench.timing import BenchTable, Progress, interleave, lora, repeat, run_trainer, this_machine
 from isodistill.bench.workload import Workload
 from isodistill.gradients import conflict_mask, domain_moments, find_adapted_layers
 from isodistill.gradients.projection import exact_truncated_svd, pull_back
@@ -184,15 +183,7 @@ def bench_ways(
         "K factor gradients by TorchJD's jac": partial(_jac, adapted, batch, domains),
     }
 
-    def timed(run: Callable[[], None]) -> list[float]:
-        seconds = []
-        for _ in range(steps):
-            started = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - started)
-        return seconds
-
-    timings = interleave({name: partial(timed, run) for name, run in cases.items()}, ours, rounds, progress)
+    timings = interleave({name: partial(repeat, run, steps) for name, run in cases.items()}, ours, rounds, progress)
     dense.close()
     factors.close()
     adapted.unload()

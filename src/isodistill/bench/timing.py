@@ -149,6 +149,24 @@ def interleave(
     return timings
 
 
+def repeat(run: Callable[[], object], times: int) -> list[float]:
+    """Times a function again and again.
+
+    Args:
+        run: The function.
+        times: How often.
+
+    Returns:
+        The time of each call, in seconds.
+    """
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
 class StepClock(TrainerCallback):
     """Notes the time of each optimizer step of a Trainer, data loading included, and how much of it is no pass.
 
