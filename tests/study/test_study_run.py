@@ -40,6 +40,12 @@ def numbers(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def by_run(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """The same by arm and seed, since a cell's name hangs on every option."""
+    cells = {name: json.loads((folder / "cells" / name / "cell.json").read_text()) for name in numbers(folder)}
+    return {(cell["arm"]["label"], cell["seed"]): numbers(folder)[name] for name, cell in cells.items()}
+
+
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_student(tmp_path_factory.mktemp("student"))
@@ -151,6 +157,43 @@ def test_a_study_that_is_cut_off_in_training_and_in_evaluation_gives_the_same_nu
     assert (half / "adapter_model.safetensors").is_file()
     assert run_study(plain, tmp_path, workers=0).results is not None
     assert numbers(tmp_path) == numbers(undisturbed.folder.root)
+
+
+def test_a_training_goes_on_from_its_last_whole_checkpoint(
+    undisturbed: Outcome, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_study(study_values(student, training=SHORT | {"save_steps": 1}), "test")
+
+    def cut_off(*args: Any, **options: Any) -> Any:
+        class Stop(execute.TrainerCallback):
+            def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                # The third checkpoint is there and is not yet told to be whole.
+                if state.global_step == 3 and len(numbers(tmp_path)) == 1:
+                    raise KeyboardInterrupt
+
+        options["callbacks"] = [Stop(), *options["callbacks"]]
+        return real_training(*args, **options)
+
+    trained: list[bool] = []
+
+    def gone_on(job: Any, *args: Any, **options: Any) -> Any:
+        trained.append(job.resume)
+        return real_training(job, *args, **options)
+
+    real_training = execute.run_training
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "run_training", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(config, tmp_path, workers=0)
+    assert len(list(tmp_path.glob("cells/*/checkpoint-*"))) >= 1
+    monkeypatch.setattr(execute, "run_training", gone_on)
+    run_study(config, tmp_path, workers=0)
+    assert trained.count(True) == 1
+    assert not list(tmp_path.glob("cells/*/checkpoint-*"))
+    known = by_run(undisturbed.folder.root)
+    found = by_run(tmp_path)
+    assert len(found) == 4
+    assert found == {run: known[run] for run in found}
 
 
 @pytest.fixture(scope="module")

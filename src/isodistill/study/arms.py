@@ -125,13 +125,14 @@ def trainer_config(arm: Arm, training: Mapping[str, Any], out: str, seed: int) -
     return IsomerConfig(
         output_dir=out,
         seed=seed,
-        save_strategy="no",
+        save_strategy="steps" if "save_steps" in training else "no",
         method=arm.method,
         method_options=dict(arm.method_options),
         penalty=arm.penalty,
         penalty_options=dict(arm.penalty_options) or None,
         shuffle_domains=arm.kind == "shuffled_domains",
-        **{name: value for name, value in training.items() if name in _TRAINER},
+        # Two: the older one goes when the newer one is there, and before that one is known to be whole.
+        **{"save_total_limit": 2} | {name: value for name, value in training.items() if name in _TRAINER},
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from isodistill.trainer import TrainJob, run_training
 
 TRAINING_FILE = "training.json"
 """Written once a cell's training is complete; the evaluation may be cut off and begun again."""
+
+PROGRESS_FILE = "progress.json"
+"""Written last into each checkpoint of a cell: what the training before it read, and how long it took."""
 
 ORACLE_FILE = "oracle.json"
 """A trial's evaluation on the test sets that are laid aside."""
@@ -58,15 +62,27 @@ class Students:
         return copy.deepcopy(self._pair)
 
 
-class DataOrder(TrainerCallback):
-    """Notes which sets the trainer is given, in their order: methods must not differ in it."""
+class Progress(TrainerCallback):
+    """Notes the sets that the trainer is given, in their order, and the time, over all parts of a training.
 
-    def __init__(self) -> None:
-        self.sets: list[list[str]] = []
+    Methods must not differ in the order.
+
+    Args:
+        checkpoint: The checkpoint that the training goes on from.
+    """
+
+    def __init__(self, checkpoint: Path | None = None) -> None:
+        before: dict[str, Any] = {"sets": [], "seconds": 0.0}
+        if checkpoint is not None:
+            before = json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))
+        self.sets: list[list[str]] = before["sets"]
         """The ids of the sets of each micro-batch; the last may be fetched and not trained on."""
+        self.seconds_before: float = before["seconds"]
+        self._started = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Listens to the collator."""
+        self._started = time.monotonic()
         loader = kwargs["train_dataloader"]
         loader = getattr(loader, "base_dataloader", loader)  # inside accelerate's wrapper
         collate = loader.collate_fn
@@ -76,6 +92,13 @@ class DataOrder(TrainerCallback):
             return collate(rows)
 
         loader.collate_fn = listen
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Completes a checkpoint; one without this file is not gone on from."""
+        read = self.sets[: state.global_step * args.gradient_accumulation_steps]
+        seconds = self.seconds_before + time.monotonic() - self._started
+        place = Path(args.output_dir) / f"checkpoint-{state.global_step}" / PROGRESS_FILE
+        write_text_atomically(place, json.dumps({"sets": read, "seconds": seconds}))
 
     def digest(self, micro_batches: int) -> str:
         """Sums up the order.
@@ -89,14 +112,34 @@ class DataOrder(TrainerCallback):
         return hashlib.sha256(json.dumps(self.sets[:micro_batches]).encode()).hexdigest()[:16]
 
 
+def last_checkpoint(place: Path) -> Path | None:
+    """Finds the last whole checkpoint of a cell.
+
+    Args:
+        place: The cell's folder.
+
+    Returns:
+        Its folder, or ``None``.
+    """
+    whole = [file.parent for file in place.glob(f"checkpoint-*/{PROGRESS_FILE}")]
+    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
 def clear(place: Path) -> None:
-    """Makes a cell's folder ready: what a killed run left of a training is deleted, a complete one is kept.
+    """Makes a cell's folder ready: what a killed run left of a training is deleted but for its last whole checkpoint.
+
+    A complete training is kept.
 
     Args:
         place: The cell's folder.
     """
     if place.exists() and not (place / TRAINING_FILE).is_file():
-        shutil.rmtree(place)
+        kept = last_checkpoint(place)
+        if kept is None:
+            shutil.rmtree(place)
+        else:
+            for folder in set(place.glob("checkpoint-*")) - {kept}:
+                shutil.rmtree(folder)
     place.mkdir(parents=True, exist_ok=True)
 
 
@@ -137,12 +180,17 @@ def drop_weights(place: Path) -> None:
 
 def _train(cell: Cell, place: Path, data: Path, students: Students) -> dict[str, Any]:
     config = trainer_config(cell.arm, cell.arm.training, str(place), cell.seed)
-    job = TrainJob(data=str(data), student=cell.student, **job_options(cell.arm.training))
-    order = DataOrder()
+    checkpoint = last_checkpoint(place)
+    job = TrainJob(
+        data=str(data), student=cell.student, resume=checkpoint is not None, **job_options(cell.arm.training)
+    )
+    progress = Progress(checkpoint)
     student = students.fresh(cell.student)
     set_seed(cell.seed)  # the first weights of the adapter hang on it, whatever this process did before
-    record, adapted = run_training(job, config, student=student, callbacks=[order])
+    record, adapted = run_training(job, config, student=student, callbacks=[progress])
     del adapted
+    for folder in place.glob("checkpoint-*"):
+        shutil.rmtree(folder)
     losses = [row["loss"] for row in record.log_history if "loss" in row]
     steps = max((int(row.get("step", 0)) for row in record.log_history), default=0)
     micro_batches = steps * int(config.gradient_accumulation_steps)
@@ -150,9 +198,9 @@ def _train(cell: Cell, place: Path, data: Path, students: Students) -> dict[str,
         "steps": steps,
         "tokens": record.tokens,
         "train_loss": losses[-1] if losses else None,
-        "sets_seen": sum(len(batch) for batch in order.sets[:micro_batches]),
-        "data_order": order.digest(micro_batches),
-        "seconds_training": record.seconds,
+        "sets_seen": sum(len(batch) for batch in progress.sets[:micro_batches]),
+        "data_order": progress.digest(micro_batches),
+        "seconds_training": progress.seconds_before + record.seconds,
     }
 
 

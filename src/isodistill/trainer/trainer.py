@@ -386,12 +386,17 @@ class IsomerTrainer(SFTTrainer):
                     f" method={cast(IsomerConfig, self.args).method!r}"
                 )
             self.aligner.load_state_dict(load_file(file, device=str(self.args.device)))
-        return int(json.loads(state_file.read_text(encoding="utf-8"))["global_step"])
+        state = json.loads(state_file.read_text(encoding="utf-8"))
+        self._total_train_tokens = int(state.get("num_input_tokens_seen", 0))
+        return int(state["global_step"])
 
     def _has_state(self) -> bool:
         return cast(IsomerConfig, self.args).method != "erm" or self.aligner.penalty is not None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # SFTTrainer counts its tokens from 0 after a resume; the state, which would leave them at 0, remembers them.
+        if self.args.include_num_input_tokens_seen == "no":
+            self.state.num_input_tokens_seen = self._total_train_tokens
         super()._save_checkpoint(model, trial)
         if self._has_state() and self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
