@@ -41,7 +41,7 @@ def main(out: Path = ROOT / "docs") -> None:
     text = _BLOCK.sub(fill, text)
     text = _TARGETS.sub(lambda block: block[1] + "\n".join(targets(tables)) + "\n" + block[2], text)
     write_text_atomically(page, text)
-    steps = [tables[name] for name in sorted(tables) if tables[name].benchmark == "step"]
+    steps = [table for _, table in sorted(tables.items()) if table.benchmark == "step" and table.settings["rank"] == 8]
     write_text_atomically(out / "performance" / "costs.svg", cost_chart(steps).svg())
 
 

@@ -29,6 +29,7 @@ def step(
     tokens: Tokens = 2048,
     sequences: Sequences = None,
     domains: Domains = 4,
+    rank: Annotated[int, typer.Option(min=1, help="LoRA's rank.")] = 8,
     rounds: Rounds = 3,
     steps: Steps = 2,
     threads: Threads = None,
@@ -38,7 +39,7 @@ def step(
     from isodistill.bench.steps import bench_step
 
     model, tokenizer, workload = _load(student, tokens, sequences, threads, json_out)
-    _finish(bench_step(model, tokenizer, workload, domains, rounds, steps, progress=_say), json_out)
+    _finish(bench_step(model, tokenizer, workload, domains, rounds, steps, rank, progress=_say), json_out)
 
 
 @app.command()
