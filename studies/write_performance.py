@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import statistics
 import sys
 from pathlib import Path
 
 from isodistill.bench.chart import cost_chart
-from isodistill.bench.timing import BenchTable, Timing
+from isodistill.bench.timing import BenchTable, ratio_of
 from isodistill.files import write_text_atomically
 from isodistill.report.markdown import escape
 
@@ -51,21 +50,15 @@ def _timings(table: BenchTable) -> list[str]:
     header = ["case", "seconds", "ratio", "least to most"]
     header += ["ratio to our `erm`", "outside of loss and backward"] if outside else []
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    own = next((each for each in table.timings if each.case == "erm"), table.timings[0])
     for timing in table.timings:
         cells = [escape(timing.case), f"{timing.median:.3g}", f"{timing.ratio:.2f}"]
         cells.append(f"{timing.ratio_low:.2f} to {timing.ratio_high:.2f}")
         if outside:
-            cells.append(f"{_own_ratio(table, timing):.2f}")
+            cells.append(f"{ratio_of(timing, own):.2f}")
             cells.append(f"{outside[timing.case]:.1%}" if timing.case in outside else "")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _own_ratio(table: BenchTable, timing: Timing) -> float:
-    """The median over rounds of the ratio to plain training with our own trainer."""
-    own = next(each for each in table.timings if each.case == "erm")
-    rounds = zip(timing.seconds, own.seconds, strict=True)
-    return statistics.median(statistics.median(ours) / statistics.median(erm) for ours, erm in rounds)
 
 
 def _figures(table: BenchTable) -> list[str]:
@@ -111,9 +104,9 @@ def targets(tables: dict[str, BenchTable]) -> list[str]:
         shares = [share for case, share in tables["step-2048"].figures.items() if case == f"{_OUTSIDE}erm"]
         add("trainer outside of loss and backward, erm", shares[0] if shares else None, 0.03, form=".1%")
     if "ways-1024" in tables:
-        figures = tables["ways-1024"].figures
-        add("naive weight space / ours, 1024 tokens", figures["naive / ours"], 3.0, less=False)
-        add("TorchJD's jac / our tap, 1024 tokens", figures["jac / tap"], 1.4, less=False)
+        ours, naive, tap, jac = tables["ways-1024"].timings
+        add("naive weight space / ours, 1024 tokens", ratio_of(naive, ours), 3.0, less=False)
+        add("TorchJD's jac / our tap, 1024 tokens", ratio_of(jac, tap), 1.4, less=False)
     for space, name in (("factor", "scaling-2048"), ("weight", "scaling-weight-2048")):
         value = ratio(name, f"iga ({space}), K = 16")
         add(f"step at K = 16 / K = 2, iga ({space}), 2048 tokens", value, 1.10)

@@ -13,7 +13,7 @@ from peft import get_peft_model
 from torch import nn
 
 from isodistill import GradientAligner
-from isodistill.bench.timing import BenchTable, Progress, interleave, lora, repeat, run_trainer, this_machine
+from isodistill.bench.timing import BenchTable, Progress, interleave, lora, ratio_of, repeat, run_trainer, this_machine
 from isodistill.bench.workload import Workload
 from isodistill.gradients import conflict_mask, domain_moments, find_adapted_layers
 from isodistill.gradients.projection import exact_truncated_svd, pull_back
@@ -187,8 +187,6 @@ def bench_ways(
     dense.close()
     factors.close()
     adapted.unload()
-    by_case = {timing.case: timing.median for timing in timings}
-    names = list(cases)
     return BenchTable(
         benchmark="ways",
         settings={"tokens": workload.tokens, "domains": domains, "rank": rank, "rounds": rounds, "steps": steps},
@@ -196,8 +194,8 @@ def bench_ways(
         reference=ours,
         timings=timings,
         figures={
-            "naive / ours": by_case[names[1]] / by_case[names[0]],
-            "jac / tap": by_case[names[3]] / by_case[names[2]],
+            "naive / ours": ratio_of(timings[1], timings[0]),
+            "jac / tap": ratio_of(timings[3], timings[2]),
         },
     )
 

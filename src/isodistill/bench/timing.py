@@ -149,6 +149,20 @@ def interleave(
     return timings
 
 
+def ratio_of(first: Timing, second: Timing) -> float:
+    """Compares two cases of one run round by round, as `interleave` does with the reference.
+
+    Args:
+        first: A case.
+        second: Another one.
+
+    Returns:
+        The median over the rounds of the first's time by the second's.
+    """
+    rounds = zip(first.seconds, second.seconds, strict=True)
+    return statistics.median(statistics.median(ours) / statistics.median(theirs) for ours, theirs in rounds)
+
+
 def repeat(run: Callable[[], object], times: int) -> list[float]:
     """Times a function again and again.
 
