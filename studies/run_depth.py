@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from isodistill.answers import format_completion, same_answer, split_completion
 from isodistill.evaluation.generation import generate_completions
 from isodistill.files import write_text_atomically
 from isodistill.isomers.families import make_family
-from isodistill.isomers.packs import load_pack
+from isodistill.isomers.packs import Pack, Relation, load_pack
 from isodistill.isomers.render import Wording, render
 from isodistill.isomers.splits import Group, group_of
 from isodistill.lab.config import make_lab_config
@@ -34,7 +35,7 @@ from isodistill.teachers.tellings.voice import Voice
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = ROOT / "studies" / "depth" / "protocol.yaml"
 RESULTS = ROOT / "studies" / "depth" / "results.json"
-STUDENTS = ROOT / "runs" / "depth"
+WORK = ROOT / "runs" / "depth"
 
 _PACKAGES = ("isodistill", "torch", "transformers", "numpy", "scipy")
 _SAMPLES = 3000  # problems read for the vocabulary; a word that none of them holds becomes <unk>
@@ -42,7 +43,7 @@ _BATCHES = 8  # drawn together and sorted by length, so that little is padded
 _ATTEMPTS = 2000  # structures drawn for one of the wanted group
 _ASKED = 64  # answered side by side
 _WARMUP = 0.05
-_IGNORED = -100
+_VERDICT = 16  # words at the end of a solution: whether the statement is so, and the answer line
 _HEAD_SCALE = 0.02  # the word vectors have a standard deviation of 1
 
 
@@ -50,11 +51,13 @@ class Protocol(BaseModel):
     """What is taught and asked, fixed before the run.
 
     Attributes:
-        domain: The domain pack; every sentence takes its plainest template.
+        domain: The domain pack that the words come from.
         words: How many of the pack's words of each sort are used.
+        templates: The wording of each kind of statement, as terse as can be.
         families: The problem families by name, with the options that differ from their defaults.
         depths: The least and the most depth, taught and asked alike.
         style: How the symbolic teacher tells the solutions.
+        verdict_weight: Weight in the loss of a solution's last 16 words; the others have 1.
         seeds: A student is taught with each seed.
         student: Size of the student: fields of `LabConfig`.
         steps: Training steps, a multiple of 8.
@@ -70,9 +73,11 @@ class Protocol(BaseModel):
 
     domain: str
     words: int
+    templates: dict[str, str]
     families: dict[str, dict[str, Any]]
     depths: tuple[int, int]
     style: Style = "full"
+    verdict_weight: float
     seeds: tuple[int, ...]
     student: dict[str, int]
     steps: int = Field(multiple_of=_BATCHES)
@@ -100,6 +105,29 @@ class Problem(BaseModel):
     answer: str
 
 
+@cache
+def _read_pack(domain: str, templates: tuple[tuple[str, str], ...]) -> Pack:
+    pack = load_pack(domain)
+    own = {name: getattr(pack, name) for name in Pack.model_fields}
+    own["individuals"] = tuple(name.split()[1] for name in pack.individuals)  # "the Alder contract"
+    own["agents"] = tuple(name.split()[1] for name in pack.agents)
+    own["relations"] = (Relation(less="before", greater="after"),)
+    own["templates"] = {kind: (template,) for kind, template in templates}
+    return Pack.model_construct(**own)  # not a pack for people: three phrasings of each sentence are not wanted
+
+
+def terse_pack(protocol: Protocol) -> Pack:
+    """Puts the domain's words into terse sentences, so that what is left to be learned is the logic.
+
+    Args:
+        protocol: The protocol.
+
+    Returns:
+        The pack; names are single words.
+    """
+    return _read_pack(protocol.domain, tuple(protocol.templates.items()))
+
+
 def draw_problem(protocol: Protocol, rng: Random, family: str, depth: int, turn: int, group: Group) -> Problem:
     """Draws a problem of a group of structures; training and test never share a structure.
 
@@ -115,14 +143,13 @@ def draw_problem(protocol: Protocol, rng: Random, family: str, depth: int, turn:
         The problem with the teacher's solution.
     """
     sampler = make_family(family, protocol.families[family])
-    pack = load_pack(protocol.domain)
+    pack = terse_pack(protocol)
     drawn = (sampler.sample(rng, depth, turn % len(sampler.classes)) for _ in range(_ATTEMPTS))
     skeleton = next(skeleton for skeleton in drawn if group_of(skeleton.structure) == group)
     words = {sort: list(known)[: protocol.words] for sort, known in pack.words.items()}
     for known in words.values():
         rng.shuffle(known)
     lexicon = {symbol.name: words[symbol.sort].pop() for symbol in skeleton.symbols}
-    # The plainest phrasing of each sentence: what is to be learned is the logic.
     wording = Wording(lexicon, (0,) * len(skeleton.premises), 0, 0)
     voice = Voice(skeleton, pack, lexicon, full=protocol.style == "full")
     return Problem(
@@ -153,7 +180,7 @@ def training_problem(protocol: Protocol, seed: int, number: int) -> Problem:
 
 
 def teach(protocol: Protocol, seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Teaches one student from scratch by predicting the teacher's completions.
+    """Teaches one student from scratch by predicting the teacher's completions, on all families of the protocol.
 
     Args:
         protocol: The protocol.
@@ -179,12 +206,13 @@ def teach(protocol: Protocol, seed: int) -> tuple[LlamaForCausalLM, PreTrainedTo
     ]
     rates = (protocol.matrix_rate, protocol.other_rate)
     losses: list[float] = []
-    for step, (ids, targets) in enumerate(_batches(protocol, seed, tokenizer)):
+    for step, (ids, weights) in enumerate(_batches(protocol, seed, tokenizer)):
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * _schedule(step, protocol.steps)
         states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        wanted = targets[:, 1:] != _IGNORED
-        loss = torch.nn.functional.cross_entropy(model.lm_head(states[wanted]), targets[:, 1:][wanted])
+        wanted = weights[:, 1:] > 0
+        loss = torch.nn.functional.cross_entropy(model.lm_head(states[wanted]), ids[:, 1:][wanted], reduction="none")
+        loss = (loss * weights[:, 1:][wanted]).sum() / weights.sum()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for optimizer in optimizers:
@@ -207,29 +235,31 @@ def _schedule(step: int, steps: int) -> float:
 def _batches(
     protocol: Protocol, seed: int, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields each step's token ids and targets (B, T); prompts and padding are no targets."""
+    """Yields each step's token ids and their weights in the loss (B, T); prompts and padding have none."""
     size = protocol.batch_size
     for first in range(0, protocol.steps, _BATCHES):
         rows = []
         for number in range(first * size, (first + _BATCHES) * size):
             problem = training_problem(protocol, seed, number)
-            prompt = tokenizer(plain_prompt(problem.prompt))["input_ids"]
-            rows.append((prompt, [*tokenizer(problem.completion)["input_ids"], tokenizer.eos_token_id]))
-        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+            read = tokenizer(plain_prompt(problem.prompt))["input_ids"]
+            written = [*tokenizer(problem.completion)["input_ids"], tokenizer.eos_token_id]
+            # The last words decide: they are not to be drowned by the many that come by themselves.
+            weights = [1.0] * len(written)
+            weights[-_VERDICT:] = [protocol.verdict_weight] * len(weights[-_VERDICT:])
+            rows.append(([*read, *written], [0.0] * len(read) + weights))
+        rows.sort(key=lambda row: len(row[0]))
         for place in torch.randperm(_BATCHES, generator=torch.Generator().manual_seed(seed + first)).tolist():
             yield _pad(rows[place * size : (place + 1) * size])
 
 
-def _pad(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad(rows: list[tuple[list[int], list[float]]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Padding stands on the right, where a causal model never looks, so no attention mask is needed."""
-    length = max(len(prompt) + len(completion) for prompt, completion in rows)
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    targets = torch.full((len(rows), length), _IGNORED)
-    for place, (prompt, completion) in enumerate(rows):
-        end = len(prompt) + len(completion)
-        ids[place, :end] = torch.tensor([*prompt, *completion])
-        targets[place, len(prompt) : end] = torch.tensor(completion)
-    return ids, targets
+    ids = torch.zeros(len(rows), max(len(row) for row, _ in rows), dtype=torch.long)
+    weights = torch.zeros(ids.shape)
+    for place, (row, own) in enumerate(rows):
+        ids[place, : len(row)] = torch.tensor(row)
+        weights[place, : len(row)] = torch.tensor(own)
+    return ids, weights
 
 
 def asked_problems(protocol: Protocol, family: str, depth: int) -> list[Problem]:
@@ -282,31 +312,41 @@ def read_protocol(file: Path) -> Protocol:
     return Protocol.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
-def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, students: Path = STUDENTS) -> None:
-    """Runs the protocol and writes the raw results after each student.
+def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK) -> None:
+    """Runs the protocol and writes the raw results; a run that was cut off goes on after its last whole student.
 
     Args:
         protocol_file: The protocol.
         out: Where the raw results go.
-        students: The folder that the students are left in, to be looked at; nothing reads them here.
+        work: The folder for what is finished so far and for the students, which are left there to be looked at.
     """
     protocol = read_protocol(protocol_file)
+    said = protocol.model_dump(mode="json")
+    part = work / "part.json"
     found: dict[str, dict[str, dict[str, str]]] = {}
-    for seed in protocol.seeds:
-        model, tokenizer = teach(protocol, seed)
-        model.save_pretrained(students / str(seed))
-        tokenizer.save_pretrained(students / str(seed))
-        for family in protocol.families:
+    if part.is_file():
+        before = json.loads(part.read_text(encoding="utf-8"))
+        found = before["right"] if before["protocol"] == said else {}
+    for family, options in protocol.families.items():
+        own = protocol.model_copy(update={"families": {family: options}})
+        for seed in protocol.seeds:
+            by_depth = found.setdefault(family, {})
+            if any(str(seed) in by_seed for by_seed in by_depth.values()):
+                continue
+            model, tokenizer = teach(own, seed)
+            model.save_pretrained(work / f"{family}-{seed}")
+            tokenizer.save_pretrained(work / f"{family}-{seed}")
             for depth in range(protocol.depths[0], protocol.depths[1] + 1):
-                right = ask(protocol, model, tokenizer, asked_problems(protocol, family, depth))
-                found.setdefault(family, {}).setdefault(str(depth), {})[str(seed)] = right
-                sys.stderr.write(f"seed {seed}, {family}, depth {depth}: {right.count('1') / len(right):.3f}\n")
-        raw = {
-            "protocol": protocol.model_dump(mode="json"),
-            "versions": {name: metadata.version(name) for name in _PACKAGES},
-            "right": found,
-        }
-        write_text_atomically(out, json.dumps(raw, indent=1) + "\n")
+                right = ask(own, model, tokenizer, asked_problems(own, family, depth))
+                by_depth.setdefault(str(depth), {})[str(seed)] = right
+                sys.stderr.write(f"{family}, seed {seed}, depth {depth}: {right.count('1') / len(right):.3f}\n")
+            _write(part, {"protocol": said, "right": found})
+    _write(out, {"protocol": said, "versions": {name: metadata.version(name) for name in _PACKAGES}, "right": found})
+    part.unlink()
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    write_text_atomically(file, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
