@@ -59,9 +59,10 @@ def test_order_and_scale_do_not_matter_and_the_mask_is_a_mask(seed: int, domains
     assert torch.allclose(matrix, single, atol=1e-3)
 
 
-def test_averages_run_and_filters_serve_until_they_are_refreshed_or_loaded() -> None:
+@pytest.mark.parametrize("split", [False, True])
+def test_averages_run_and_filters_serve_until_they_are_refreshed_or_loaded(split: bool) -> None:
     gradients = torch.randn(30, 3, 7, 5, generator=torch.Generator().manual_seed(3))
-    conflict, other = InputConflict(0.9, refresh=4), InputConflict(0.9, refresh=4)
+    conflict, other = InputConflict(0.9, refresh=4, split=split), InputConflict(0.9, refresh=4, split=split)
     seen = []
     for step, by_domain in enumerate(gradients):
         if step == 17:  # in between two refreshes
@@ -75,6 +76,60 @@ def test_averages_run_and_filters_serve_until_they_are_refreshed_or_loaded() -> 
     assert torch.equal(seen[9], seen[11])
     assert not torch.equal(seen[11], seen[12])
     expected = gradients[0, 0].T @ gradients[0, 0]
-    for by_domain in gradients[1:]:
+    for by_domain in gradients[2::2] if split else gradients[1:]:
         expected = 0.9 * expected + 0.1 * by_domain[0].T @ by_domain[0]
-    assert torch.allclose(conflict.state_dict()["moment/0/layer"], expected, rtol=1e-4)
+    assert torch.allclose(conflict.state_dict()["moment/0.0/layer"], expected, rtol=1e-4)
+
+
+def noisy(own: float, samples: int, seed: int) -> torch.Tensor:
+    """Moments of two halves of samples of 12 directions, of which the first four are each one domain's own."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(2, 4, samples, 12, generator=generator, dtype=torch.float64)
+    for domain in range(4):
+        rows[:, domain, :, domain] *= 1.0 + own
+    return rows.transpose(-1, -2) @ rows / samples
+
+
+def test_halves_tell_noise_from_conflict() -> None:
+    for seed in range(5):
+        alike = noisy(0.0, 15, seed)
+        plain, split = direction_filter(alike.mean(0), 3.0)[1], direction_filter(alike, 3.0)[1]
+        assert float(plain.mean()) < 0.7
+        assert float(split.mean()) > 0.95, "noise does not damp what no domain has of its own"
+        matrix, _ = direction_filter(noisy(8.0, 15, seed), 3.0)
+        kept = matrix.diagonal()
+        assert float(kept[:4].max()) < 0.2, "a domain's own directions are damped all the same"
+        assert float(kept[4:].mean()) > 0.5
+
+
+def test_equal_halves_with_enough_samples_are_the_plain_filter() -> None:
+    several = moments(4, 6)
+    plain = direction_filter(several, 2.0)
+    split = direction_filter(torch.stack([several, several]), 2.0)
+    torch.testing.assert_close(split[0], plain[0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(split[1], plain[1], rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), domains=st.integers(2, 6), scale=st.floats(1e-6, 1e6))
+def test_the_order_of_halves_and_domains_and_the_scale_do_not_matter(seed: int, domains: int, scale: float) -> None:
+    halves = torch.stack([moments(domains, 5, seed), moments(domains, 5, seed + 1)])
+    matrix, mask = direction_filter(halves, 2.0)
+    assert 0.0 < float(mask.min()) <= float(mask.max()) <= 1.0
+    for other in (halves.flip(0), halves.flip(1), halves * scale):
+        torch.testing.assert_close(direction_filter(other, 2.0)[0], matrix, rtol=1e-6, atol=1e-7)
+
+
+def test_a_domain_that_one_half_has_not_seen_is_left_out_or_all_halves_are_one() -> None:
+    gradients = torch.randn(4, 3, 7, 5, generator=torch.Generator().manual_seed(4))
+    conflict = InputConflict(0.5, split=True)
+    conflict.add("layer", 0, gradients[0, 0])
+    conflict.add("layer", 1, gradients[0, 1])
+    first = conflict.filter("layer", 1.0)[0]  # the other half has seen nothing yet
+    together = torch.stack([each.T @ each for each in gradients[0, :2]])
+    assert torch.allclose(first, direction_filter(together, 1.0)[0], atol=1e-5)
+    for domain in range(3):
+        conflict.add("layer", domain, gradients[1, domain])
+    second = conflict.filter("layer", 1.0)[0]  # domain 2 is in one half only
+    halves = torch.stack([together, torch.stack([each.T @ each for each in gradients[1, :2]])])
+    assert torch.allclose(second, direction_filter(halves, 1.0)[0], atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def layer() -> SimpleNamespace:
     return SimpleNamespace(name="l", A=random(1, 3, 8), B=random(2, 6, 3), scaling=2.0)
 
 
-def steps(rank: int | None, gradients: torch.Tensor, **options: float) -> list[torch.Tensor]:
+def steps(rank: int | None, gradients: torch.Tensor, **options: Any) -> list[torch.Tensor]:
     """Aligned gradients step by step; `gradients` is (steps, K, 6, 8)."""
     options = {"tau": 0.7, "statistics_decay": 0.8} | options
     method = build_method("iga", mask_space="directions", direction_rank=rank, **options)
@@ -40,9 +41,11 @@ def steps(rank: int | None, gradients: torch.Tensor, **options: float) -> list[t
     return found
 
 
-def test_a_subspace_of_all_directions_is_the_filter_of_all_directions() -> None:
+@pytest.mark.parametrize("estimator", ["plain", "split"])
+def test_a_subspace_of_all_directions_is_the_filter_of_all_directions(estimator) -> None:
     gradients = random(3, 17, 4, 6, 8) + 2.0 * random(4, 1, 1, 6, 8)
-    for ours, whole in zip(steps(8, gradients), steps(None, gradients), strict=True):
+    options = {"conflict_estimator": estimator}
+    for ours, whole in zip(steps(8, gradients, **options), steps(None, gradients, **options), strict=True):
         torch.testing.assert_close(ours, whole, rtol=1e-7, atol=1e-9)
 
 
@@ -100,4 +103,10 @@ def test_engines_agree_with_the_dense_filter(model, batch, engine) -> None:
 def test_a_rank_without_its_space_is_refused() -> None:
     for options in ({"mask_space": "inputs", "direction_rank": 4}, {"mask_space": "directions", "direction_rank": 0}):
         with pytest.raises(Exception, match="direction_rank"):
+            build_method("iga", **options)
+
+
+def test_an_estimator_without_its_space_or_unknown_is_refused() -> None:
+    for options in ({"conflict_estimator": "split"}, {"mask_space": "inputs", "conflict_estimator": "halves"}):
+        with pytest.raises(Exception, match="conflict_estimator"):
             build_method("iga", **options)

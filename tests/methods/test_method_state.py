@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "iga_tangent": {"method": "iga", "mask_space": "tangent", "tau": 0.5},
     "iga_inputs": {"method": "iga", "mask_space": "inputs", "tau": 0.5},
     "iga_directions": {"method": "iga", "mask_space": "directions", "tau": 0.5},
+    "iga_split": {"method": "iga", "mask_space": "directions", "conflict_estimator": "split", "tau": 0.5},
     "iga_subspace": {"method": "iga", "mask_space": "directions", "direction_rank": 3, "tau": 0.5},
     "iga_projected": {"method": "iga", "mask_space": "weight", "tau": 0.5, "projection_rank": 2},
     "iga_with_groupdro": {"method": "iga", "mask_stage": "gradient", "penalty": "groupdro"},

@@ -22,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS i
     "iga_inputs": {"method": "iga", "tau": 0.5, "mask_space": "inputs"},
     "iga_directions": {"method": "iga", "tau": 0.5, "mask_space": "directions"},
     "iga_subspace": {"method": "iga", "tau": 0.5, "mask_space": "directions", "direction_rank": 8},
+    "iga_split": {"method": "iga", "tau": 0.5, "mask_space": "directions", "conflict_estimator": "split"},
     # DomainBed's weight of 1000 lets SGD diverge on this model.
     "koyama": {"method": "koyama", "method_options": {"penalty_weight": 0.5}},
     "iga_with_consistency": {"method": "iga", "tau": 0.5, "penalty": "consistency"},

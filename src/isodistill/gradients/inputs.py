@@ -23,11 +23,21 @@ def direction_filter(
     With R_d the second moment of domain d's gradient over the inputs, scaled to the mean eigenvalue 1 and shrunk to
     the identity, R = mean_d R_d and W = R^-1/2::
 
-        Z = mean_d (W R_d W - I)²        (positive semi-definite: a relative variance, now of directions)
+        E_d = W (R_d - R) W
+        Z = mean_d E_d²                  (positive semi-definite: a relative variance, now of directions)
         P = W exp(-tau Z) W^-1           Gt = Gbar P
 
+    Sampling noise of the R_d adds to Z: its square in d_in directions at once, which closes the mask on what the
+    domains share. From two independent halves of the steps the square becomes a product whose noise has no sign::
+
+        Z = sym mean_d E_d¹ E_d²,        less the size of its most negative eigenvalue
+
+    A conflict has no negative eigenvalue, so the most negative one tells how large noise is, and what is no larger
+    counts as none.
+
     Args:
-        second_moments: G_dᵀ G_d or its running average by domain, (K, d_in, d_in), symmetric; any scale.
+        second_moments: G_dᵀ G_d or its running average by domain, (K, d_in, d_in), symmetric; any scale. Those of
+            two halves, (2, K, d_in, d_in), are compared with each other.
         tau: The temperature, not negative; 0 gives the identity.
         shrinkage: What is added to each scaled R_d, times the identity: directions with less energy than that count as
             used alike.
@@ -37,41 +47,75 @@ def direction_filter(
     Returns:
         P (d_in, d_in), and the mask's eigenvalues (d_in,), each in (0, 1].
     """
-    eye = torch.eye(second_moments.shape[-1], dtype=second_moments.dtype, device=second_moments.device)
-    if tau == 0.0 or len(second_moments) < 2:
+    halves = second_moments if second_moments.ndim == 4 else second_moments.unsqueeze(0)  # (1 or 2, K, d_in, d_in)
+    eye = torch.eye(halves.shape[-1], dtype=halves.dtype, device=halves.device)
+    if tau == 0.0 or halves.shape[1] < 2:
         return eye, torch.ones_like(eye[0])
-    traces = second_moments.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(second_moments.dtype).tiny)
-    scaled = second_moments * ((size or len(eye)) / traces).view(-1, 1, 1) + shrinkage * eye
-    values, vectors = torch.linalg.eigh(scaled.mean(0))
+    traces = halves.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(torch.finfo(halves.dtype).tiny)
+    scaled = halves * ((size or len(eye)) / traces)[..., None, None] + shrinkage * eye
+    values, vectors = torch.linalg.eigh(scaled.mean((0, 1)))
     roots = values.clamp_min(shrinkage / 2).sqrt()  # not less than the shrinkage but for round-off
     whitener = (vectors / roots) @ vectors.T
     unwhitener = (vectors * roots) @ vectors.T
-    conflict = torch.zeros_like(eye)
-    for each in scaled:
-        excess = whitener @ each @ whitener - eye
-        conflict.addmm_(excess, excess, alpha=1.0 / len(scaled))
+    excess = whitener @ (scaled - scaled.mean(1, keepdim=True)) @ whitener
+    conflict = (excess[0] @ excess[-1]).mean(0)
     values, vectors = torch.linalg.eigh((conflict + conflict.T) / 2)
-    mask = values.clamp_min(0.0).mul_(-tau).exp_().clamp_(min=torch.finfo(values.dtype).tiny)
+    noise = values[0].clamp(max=0.0).neg() if len(halves) == 2 else 0.0
+    mask = (values - noise).clamp_min(0.0).mul_(-tau).exp_().clamp_(min=torch.finfo(values.dtype).tiny)
     return whitener @ (vectors * mask) @ vectors.T @ unwhitener, mask
+
+
+Moments = dict[tuple[int, int], torch.Tensor]
+"""Second moments by domain and half."""
+
+
+def half_of(step: int, split: bool) -> int:
+    """Says which half a step belongs to: its parity, or 0 where all steps are one sample."""
+    return step % 2 if split else 0
+
+
+def parse_place(text: str) -> tuple[int, int]:
+    """Reads ``DOMAIN.HALF``, as it stands in the names of a state."""
+    domain, _, half = text.partition(".")
+    return int(domain), int(half or 0)
+
+
+def stack_halves(moments: Moments) -> torch.Tensor:
+    """Lays out moments for `direction_filter`.
+
+    Args:
+        moments: By domain and half, (d, d) each.
+
+    Returns:
+        (2, K, d, d) where at least two domains have both halves (the others are left out), or else (K, d, d).
+    """
+    domains = sorted({domain for domain, _ in moments})
+    both = [domain for domain in domains if (domain, 0) in moments and (domain, 1) in moments]
+    if len(both) > 1:
+        return torch.stack([torch.stack([moments[domain, half] for domain in both]) for half in (0, 1)])
+    return torch.stack([moments[(domain, 0) if (domain, 0) in moments else (domain, 1)] for domain in domains])
 
 
 class InputConflict:
     """Running second moments of each layer's per-domain gradients over its inputs, and the filters made of them.
 
-    It keeps K + 1 matrices (d_in, d_in) for each layer. The two eigenvalue decompositions of a filter are the costly
-    part, so a filter serves for several steps.
+    It keeps K + 1 matrices (d_in, d_in) for each layer, or 2 K + 1. The two eigenvalue decompositions of a filter are
+    the costly part, so a filter serves for several steps.
 
     Args:
         decay: beta of the running averages, in [0, 1).
         refresh: For how many steps a filter serves; the first five each have their own.
         shrinkage: See `direction_filter`.
+        split: Whether even and odd steps are kept apart, as the two halves of `direction_filter`; each half forgets
+            at the rate `decay` with its own steps.
     """
 
-    def __init__(self, decay: float, refresh: int = 10, shrinkage: float = 0.1) -> None:
+    def __init__(self, decay: float, refresh: int = 10, shrinkage: float = 0.1, split: bool = False) -> None:
         self.decay = decay
         self.refresh = refresh
         self.shrinkage = shrinkage
-        self._moments: dict[str, dict[int, torch.Tensor]] = {}
+        self.split = split
+        self._moments: dict[str, Moments] = {}
         self._filters: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._steps: dict[str, int] = {}
 
@@ -84,11 +128,12 @@ class InputConflict:
             gradient: G_d, (d_out, d_in); it is not modified.
         """
         known = self._moments.setdefault(name, {})
-        if domain not in known or self.decay == 0.0:
-            known[domain] = gradient.T @ gradient
+        key = domain, half_of(self._steps.get(name, 0), self.split)
+        if key not in known or self.decay == 0.0:
+            known[key] = gradient.T @ gradient
         else:
-            kept = known[domain].to(gradient)  # a loaded checkpoint may lie on another device
-            known[domain] = torch.addmm(kept, gradient.T, gradient, beta=self.decay, alpha=1.0 - self.decay)
+            kept = known[key].to(gradient)  # a loaded checkpoint may lie on another device
+            known[key] = torch.addmm(kept, gradient.T, gradient, beta=self.decay, alpha=1.0 - self.decay)
 
     def filter(self, name: str, tau: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns a layer's filter, once a step, after the step's gradients were added.
@@ -104,15 +149,18 @@ class InputConflict:
         self._steps[name] = step + 1
         moments = self._moments[name]
         if name not in self._filters or step < _EARLY_STEPS or step % self.refresh == 0:
-            stacked = torch.stack([moments[domain] for domain in sorted(moments)])
-            self._filters[name] = direction_filter(stacked, tau, self.shrinkage)
+            self._filters[name] = direction_filter(stack_halves(moments), tau, self.shrinkage)
         like = next(iter(moments.values()))
         matrix, mask = self._filters[name]
         return matrix.to(like), mask.to(like)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Returns moments, filters and step counts as named tensors."""
-        state = {f"moment/{d}/{name}": tensor for name, known in self._moments.items() for d, tensor in known.items()}
+        state = {
+            f"moment/{domain}.{half}/{name}": tensor
+            for name, known in self._moments.items()
+            for (domain, half), tensor in known.items()
+        }
         for name, (matrix, mask) in self._filters.items():
             state |= {f"filter/0/{name}": matrix, f"mask/0/{name}": mask}
         state |= {f"steps/0/{name}": torch.tensor(steps) for name, steps in self._steps.items()}
@@ -122,9 +170,9 @@ class InputConflict:
         """Restores what `state_dict` returned."""
         self._moments, self._filters, self._steps = {}, {}, {}
         for key, tensor in state.items():
-            kind, domain, name = key.split("/", 2)
+            kind, place, name = key.split("/", 2)
             if kind == "moment":
-                self._moments.setdefault(name, {})[int(domain)] = tensor.clone()
+                self._moments.setdefault(name, {})[parse_place(place)] = tensor.clone()
             elif kind == "filter":
                 self._filters[name] = tensor.clone(), state[f"mask/0/{name}"].clone()
             elif kind == "steps":

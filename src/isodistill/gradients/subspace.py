@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from isodistill.gradients.inputs import direction_filter
+from isodistill.gradients.inputs import Moments, direction_filter, half_of, parse_place, stack_halves
 from isodistill.gradients.lazy import WeightGradient
 
 _EARLY_STEPS = 5  # the averages and the subspace move fast at first
@@ -51,8 +51,8 @@ class _Side:
     basis: torch.Tensor
     image: torch.Tensor
     """The running sum over domains of G_dᵀ G_d U, each domain's scaled to equal energy, (d, k)."""
-    moments: dict[int, torch.Tensor] = field(default_factory=dict)
-    """By domain the running Uᵀ G_dᵀ G_d U, (k, k)."""
+    moments: Moments = field(default_factory=dict)
+    """By domain and half the running Uᵀ G_dᵀ G_d U, (k, k)."""
     filter: DirectionFilter | None = None
     steps: int = 0
 
@@ -60,20 +60,22 @@ class _Side:
 class SubspaceConflict:
     """Running subspaces and moments of many layers' inputs and outputs, and the filters made of them.
 
-    For each side of a layer it keeps some K + 2 matrices (k, k) and three (d, k).
+    For each side of a layer it keeps some K + 2 matrices (k, k), or 2 K + 2, and three (d, k).
 
     Args:
         rank: k; a side with fewer directions than that is tracked whole.
         decay: beta of the running averages, in [0, 1).
         refresh: For how many steps a filter and a subspace serve; the first five steps each have their own.
         shrinkage: See `direction_filter`.
+        split: Whether even and odd steps are kept apart, see `InputConflict`.
     """
 
-    def __init__(self, rank: int, decay: float, refresh: int = 10, shrinkage: float = 0.1) -> None:
+    def __init__(self, rank: int, decay: float, refresh: int = 10, shrinkage: float = 0.1, split: bool = False) -> None:
         self.rank = rank
         self.decay = decay
         self.refresh = refresh
         self.shrinkage = shrinkage
+        self.split = split
         self.seed = 0
         self._sides: dict[str, _Side] = {}
 
@@ -104,13 +106,13 @@ class SubspaceConflict:
         for _ in range(0 if side.steps else 2):  # the first subspace is drawn blindly
             side.basis = _orthonormal(_measure(side.basis, gradients, turned)[1])
         moments, image = _measure(side.basis, gradients, turned)
+        half = half_of(side.steps, self.split)
         for domain, moment in zip(domains, moments, strict=True):
-            known = side.moments.get(domain)
-            side.moments[domain] = moment if known is None else known.lerp(moment, 1.0 - kept)
+            known = side.moments.get((domain, half))
+            side.moments[domain, half] = moment if known is None else known.lerp(moment, 1.0 - kept)
         side.image.lerp_(image, 1.0 - kept)
         if side.filter is None or side.steps < _EARLY_STEPS or side.steps % self.refresh == 0:
-            stacked = torch.stack([side.moments[domain] for domain in sorted(side.moments)])
-            inner, mask = direction_filter(stacked, tau, self.shrinkage, like.shape[-1])
+            inner, mask = direction_filter(stack_halves(side.moments), tau, self.shrinkage, like.shape[-1])
             side.filter = DirectionFilter(side.basis, inner, mask)
             self._turn(side)
         side.steps += 1
@@ -126,7 +128,7 @@ class SubspaceConflict:
         side = self._sides[name]
         if side.basis.device != like.device:  # a loaded checkpoint may lie on another device
             side.basis, side.image = side.basis.to(like), side.image.to(like)
-            side.moments = {domain: moment.to(like) for domain, moment in side.moments.items()}
+            side.moments = {place: moment.to(like) for place, moment in side.moments.items()}
             if side.filter is not None:
                 parts = side.filter.basis, side.filter.inner, side.filter.mask
                 side.filter = DirectionFilter(*(part.to(like) for part in parts))
@@ -137,7 +139,7 @@ class SubspaceConflict:
         """Takes one step of subspace iteration, and tells the moments in the new basis."""
         basis = _orthonormal(side.image)
         change = basis.T @ side.basis  # (k, k)
-        side.moments = {domain: change @ moment @ change.T for domain, moment in side.moments.items()}
+        side.moments = {place: change @ moment @ change.T for place, moment in side.moments.items()}
         side.image = side.image @ change.T
         side.basis = basis
 
@@ -146,7 +148,7 @@ class SubspaceConflict:
         state: dict[str, torch.Tensor] = {}
         for name, side in self._sides.items():
             state |= {f"basis/0/{name}": side.basis, f"image/0/{name}": side.image}
-            state |= {f"moment/{domain}/{name}": moment for domain, moment in side.moments.items()}
+            state |= {f"moment/{domain}.{half}/{name}": moment for (domain, half), moment in side.moments.items()}
             state[f"steps/0/{name}"] = torch.tensor(side.steps)
             if side.filter is not None:
                 state |= {f"filter_basis/0/{name}": side.filter.basis, f"filter/0/{name}": side.filter.inner}
@@ -161,10 +163,10 @@ class SubspaceConflict:
             if kind == "basis":
                 self._sides[name] = _Side(tensor.clone(), state[f"image/0/{name}"].clone())
         for key, tensor in state.items():
-            kind, domain, name = key.split("/", 2)
+            kind, place, name = key.split("/", 2)
             side = self._sides[name]
             if kind == "moment":
-                side.moments[int(domain)] = tensor.clone()
+                side.moments[parse_place(place)] = tensor.clone()
             elif kind == "steps":
                 side.steps = int(tensor)
             elif kind == "filter":

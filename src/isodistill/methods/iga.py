@@ -29,6 +29,7 @@ from isodistill.methods.mask_meter import MaskMeter, mask_sums, moment_energies
 
 MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs", "directions"]
 MaskStage = Literal["gradient", "update"]
+ConflictEstimator = Literal["plain", "split"]
 
 
 class IGA(Method):
@@ -70,6 +71,8 @@ class IGA(Method):
             ``directions`` know the first one only.
         projection_rank: k, or ``None`` for full rank (no truncation).
         projection: ``randomized`` (warm-started) or ``exact``.
+        conflict_estimator: ``inputs`` and ``directions`` space only: ``plain``, or ``split``, which tells conflict from
+            sampling noise by two halves of the steps (`direction_filter`).
         direction_rank: ``directions`` space only: how many directions of each side are told apart, those with most
             of the gradients' energy; all others are dropped. No dense gradient is formed. ``None`` for all directions.
 
@@ -96,6 +99,7 @@ class IGA(Method):
         projection_rank: int | None = None,
         projection: Literal["randomized", "exact"] = "randomized",
         direction_rank: int | None = None,
+        conflict_estimator: ConflictEstimator = "plain",
     ) -> None:
         if not 0.0 <= tau < float("inf"):
             raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
@@ -130,6 +134,14 @@ class IGA(Method):
                 f"direction_rank={direction_rank} needs mask_space='directions' and a rank of at least 1; leave it"
                 " unset for all directions"
             )
+        if conflict_estimator not in get_args(ConflictEstimator):
+            raise IsodistillError(f"conflict_estimator={conflict_estimator!r} is unknown: choose 'plain' or 'split'")
+        split = conflict_estimator == "split"
+        if split and mask_space not in ("inputs", "directions"):
+            raise IsodistillError(
+                f"conflict_estimator='split' does not go with mask_space={mask_space!r}: choose 'inputs' or"
+                " 'directions'"
+            )
         self.tau = tau
         self.mask_space = mask_space
         self.mask_stage = mask_stage or ("update" if mask_space == "factor" else "gradient")
@@ -137,8 +149,9 @@ class IGA(Method):
         self.projector = None if projection_rank is None else Projector(projection_rank, projection)
         self.statistics = RunningMoments(statistics_decay)
         whole = mask_space == "inputs" or (mask_space == "directions" and direction_rank is None)
-        self.inputs = InputConflict(statistics_decay) if whole else None
-        self.subspace = None if direction_rank is None else SubspaceConflict(direction_rank, statistics_decay)
+        self.inputs = InputConflict(statistics_decay, split=split) if whole else None
+        rank = direction_rank
+        self.subspace = None if rank is None else SubspaceConflict(rank, statistics_decay, split=split)
         self._meter = MaskMeter()
         self._workspace = Workspace()
 

@@ -69,6 +69,13 @@ class IsomerConfig(SFTConfig):
         default=None,
         metadata={"help": "mask_space 'directions': the directions of each side told apart. Default: all."},
     )
+    conflict_estimator: str = field(
+        default="plain",
+        metadata={
+            "help": "mask_space 'inputs' and 'directions': 'plain', or 'split', which sets noise aside by halves of the"
+            " steps."
+        },
+    )
     projection: str = field(default="randomized", metadata={"help": "SVD algorithm: 'randomized' or 'exact'."})
     domain_weighting: str = field(
         default="tokens", metadata={"help": "Weight of a domain: its share of label 'tokens', or 'uniform'."}
@@ -156,6 +163,7 @@ class IsomerConfig(SFTConfig):
             "projection_rank": self.projection_rank,
             "projection": self.projection,
             "direction_rank": self.direction_rank,
+            "conflict_estimator": self.conflict_estimator,
         } | own
 
     def _refuse_distillation(self) -> None:
