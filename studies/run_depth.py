@@ -62,7 +62,6 @@ class Protocol(BaseModel):
         student: Size of the student: fields of `LabConfig`.
         steps: Training steps, a multiple of 8.
         batch_size: Problems in a step, all new, their family and depth drawn uniformly.
-        ramp: The share of the steps over which the greatest depth grows from the least one.
         matrix_rate: Learning rate of Muon, for the matrices inside the layers.
         other_rate: Learning rate of AdamW, for word vectors, head and norms.
         problems: Problems asked of each family and depth.
@@ -82,7 +81,6 @@ class Protocol(BaseModel):
     student: dict[str, int]
     steps: int = Field(multiple_of=_BATCHES)
     batch_size: int
-    ramp: float
     matrix_rate: float
     other_rate: float
     problems: int
@@ -172,9 +170,6 @@ def training_problem(protocol: Protocol, seed: int, number: int) -> Problem:
     """
     rng = Random(f"{seed}/depth/train/{number}")
     least, most = protocol.depths
-    progress = number / max(1.0, protocol.ramp * protocol.steps * protocol.batch_size)
-    if 0 <= progress < 1:
-        most = least + int(progress * (most - least + 1))
     family = rng.choice(list(protocol.families))
     return draw_problem(protocol, rng, family, rng.randint(least, most), rng.randrange(6), "train")
 
