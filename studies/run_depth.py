@@ -163,7 +163,7 @@ def training_problem(protocol: Protocol, seed: int, number: int) -> Problem:
     Args:
         protocol: The protocol.
         seed: The training seed.
-        number: Which problem; negative ones are of the whole range of depths and never trained on.
+        number: Which problem; negative ones are read for the vocabulary alone.
 
     Returns:
         The problem; equal arguments give equal problems.

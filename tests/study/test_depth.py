@@ -1,0 +1,126 @@
+"""studies/run_depth.py asks what it says it asks, and docs/depth.md is what its raw results say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from isodistill.answers import split_completion
+from isodistill.isomers.families import FAMILIES
+
+ROOT = Path(__file__).resolve().parents[2]
+torch.set_num_threads(1)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "studies" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic looks annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+RUN, WRITE = load("run_depth"), load("write_depth")
+PROTOCOL = RUN.read_protocol(RUN.PROTOCOL)
+
+
+asked = pytest.mark.skipif(not WRITE.RESULTS.is_file(), reason="make depth has not been run to its end")
+
+
+@asked
+def test_the_page_is_written_from_the_raw_results(tmp_path: Path) -> None:
+    WRITE.main(tmp_path)
+    for name in ("depth.md", "depth.svg"):
+        assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), "run make results"
+
+
+@asked
+def test_the_raw_results_are_those_of_the_protocol() -> None:
+    raw = json.loads(WRITE.RESULTS.read_text())
+    assert raw["protocol"] == PROTOCOL.model_dump(mode="json")
+    assert set(raw["right"]) == set(PROTOCOL.families) == set(FAMILIES)
+    for by_depth in raw["right"].values():
+        assert list(by_depth) == [str(depth) for depth in range(PROTOCOL.depths[0], PROTOCOL.depths[1] + 1)]
+        for by_seed in by_depth.values():
+            assert list(by_seed) == [str(seed) for seed in PROTOCOL.seeds]
+            assert {len(marks) for marks in by_seed.values()} == {PROTOCOL.problems}
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_answers_are_balanced_and_structures_are_of_the_group(family: str) -> None:
+    asked = RUN.asked_problems(PROTOCOL.model_copy(update={"problems": 12}), family, 2)
+    answers = Counter(problem.answer if not problem.answer.isdigit() else int(problem.answer) % 2 for problem in asked)
+    assert len(set(answers.values())) == 1
+    assert all(split_completion(problem.completion)[1] == problem.answer for problem in asked)
+    taught = [RUN.draw_problem(PROTOCOL, Random(n), family, 2, n, "train") for n in range(12)]
+    assert not {problem.prompt for problem in asked} & {problem.prompt for problem in taught}
+
+
+def test_no_depth_is_taught_less_often_than_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, int]] = []
+    monkeypatch.setattr(RUN, "draw_problem", lambda _p, _rng, family, depth, _turn, group: drawn.append((group, depth)))
+    for number in range(2000):
+        RUN.training_problem(PROTOCOL, 61, number)
+    counts = Counter(drawn)
+    assert set(counts) == {("train", depth) for depth in (1, 2, 3, 4)}
+    assert min(counts.values()) > 440
+
+
+def test_a_tiny_run_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RUN, "_SAMPLES", 60)
+    tiny = PROTOCOL.model_dump(mode="json") | {
+        "student": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2},
+    }
+    tiny |= {"steps": 8, "batch_size": 2, "problems": 6, "max_new_tokens": 4, "seeds": [1, 2], "depths": [1, 2]}
+    (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(tiny))
+    RUN.main(tmp_path / "protocol.yaml", tmp_path / "results.json", tmp_path / "work")
+    first = (tmp_path / "results.json").read_text()
+    assert set(json.loads(first)["right"]["counting"]["2"]) == {"1", "2"}
+    RUN.main(tmp_path / "protocol.yaml", tmp_path / "results.json", tmp_path / "work")
+    assert (tmp_path / "results.json").read_text() == first
+    WRITE.main(tmp_path, tmp_path / "results.json")
+    assert "in 0 of 7 families" in (tmp_path / "depth.md").read_text()  # it has learned nothing
+
+
+def raw_results(shares: list[float], problems: int = 120) -> dict[str, object]:
+    marks = ["1" * round(share * problems) + "0" * (problems - round(share * problems)) for share in shares]
+    protocol = {"families": {"deduction": {}}, "problems": problems, "seeds": [0]}
+    by_depth = {str(depth): {"0": each} for depth, each in enumerate(marks, start=1)}
+    return {"protocol": protocol, "versions": {}, "right": {"deduction": by_depth}}
+
+
+def test_a_fall_is_told_from_a_level_line() -> None:
+    falling = WRITE.trend("deduction", raw_results([0.9, 0.8, 0.7, 0.6]))
+    assert falling.slope.value == pytest.approx(-0.1)
+    assert falling.slope.low < -0.1 < falling.slope.high < 0
+    assert falling.p < 1e-6
+    assert falling.chance == pytest.approx(1 / 3)
+    assert "in 1 of 1 families" in WRITE.verdict({"deduction": falling})
+    level = WRITE.trend("deduction", raw_results([0.7, 0.7, 0.7, 0.7]))
+    assert level.slope.low < 0 < level.slope.high
+    assert level.p == pytest.approx(1)
+    assert "not shown to fall in deduction" in WRITE.verdict({"deduction": level})
+
+
+def test_the_trend_test_is_that_of_the_textbook() -> None:
+    rng = np.random.default_rng(0)
+    right = {depth: (rng.random(50) < 0.8 - 0.1 * depth).astype(float) for depth in (1, 2, 3)}
+    n, share = 150, np.concatenate(list(right.values())).mean()
+    statistic = sum(depth * (marks.sum() - 50 * share) for depth, marks in right.items())
+    variance = share * (1 - share) * (50 * (1 + 4 + 9) - (50 * 6) ** 2 / n)
+    from scipy.stats import norm
+
+    assert WRITE.cochran_armitage(right) == pytest.approx(2 * norm.sf(abs(statistic) / variance**0.5))
+    assert WRITE.cochran_armitage({1: np.ones(4), 2: np.ones(4)}) == 1
