@@ -31,7 +31,8 @@ test-slow: install
 
 study: install
 	@test -f "studies/$(NAME).yaml" || { echo "make study NAME=...: one of $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
-	$(BIN)/isodistill compare studies/$(NAME).yaml --out runs/studies/$(NAME) --workers $(WORKERS)
+	$(BIN)/isodistill compare studies/$(NAME).yaml --out runs/studies/$(NAME) --workers $(WORKERS) \
+	  $(if $(ARCHIVE),--archive $(ARCHIVE))
 	mkdir -p studies/results
 	cp runs/studies/$(NAME)/results.json studies/results/$(NAME).json
 

@@ -28,6 +28,12 @@ def compare(
     ] = "0/1",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the runs and estimate their time.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed.")] = False,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of finished runs in small files, read before and added to after, to go on elsewhere."
+        ),
+    ] = None,
 ) -> None:
     """Compares methods over seeds, data and students; whatever is finished is kept, so run it again to go on."""
     part = _shard(shard)
@@ -51,7 +57,9 @@ def compare(
     from isodistill.study.run import run_study
 
     with bars() as progress:
-        outcome = run_study(config, out, workers=workers, shard=part, retry_failed=retry_failed, progress=progress)
+        outcome = run_study(
+            config, out, workers=workers, shard=part, retry_failed=retry_failed, archive=archive, progress=progress
+        )
     _tell(outcome)
     if outcome.failed:
         sys.exit(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from isodistill.errors import IsodistillError
 from isodistill.students import resolve_student
+from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.cells import Cell, Stage
 from isodistill.study.config import StudyConfig
 from isodistill.study.data import StudyData, check_data, facts
@@ -77,6 +78,7 @@ def run_study(
     workers: int = 1,
     shard: tuple[int, int] = (0, 1),
     retry_failed: bool = False,
+    archive: Path | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Runs what is missing of a study. Finished cells are never run again.
@@ -87,6 +89,8 @@ def run_study(
         workers: The number of worker processes, each with its share of the cores; 0 works in this process.
         shard: (i, n): only every n-th cell of each stage, beginning with the i-th.
         retry_failed: Whether cells that failed are run again.
+        archive: A folder of finished cells in small files (`isodistill.study.archive`): what it holds counts as
+            finished here, and what is finished when this ends, however it ends, is added to it.
         progress: Told the stage, how many cells are done, and how many there are.
 
     Returns:
@@ -96,6 +100,23 @@ def run_study(
         IsodistillError: if anything is wrong with the study, or a worker cannot work.
     """
     folder, planner = prepare_study(config, out, progress)
+    if archive is None:
+        return _run(folder, planner, workers, shard, retry_failed, progress)
+    restore_cells(folder, archive)
+    try:
+        return _run(folder, planner, workers, shard, retry_failed, progress)
+    finally:
+        store_cells(folder, archive)
+
+
+def _run(
+    folder: StudyFolder,
+    planner: Planner,
+    workers: int,
+    shard: tuple[int, int],
+    retry_failed: bool,
+    progress: Progress | None,
+) -> Outcome:
     outcome = Outcome(folder)
     plan = Plan(cells={"trial": planner.trial_cells()})
     _run_stage(folder, plan, "trial", workers, shard, retry_failed, progress)

@@ -1,0 +1,125 @@
+"""A study that goes on from small files in another folder gives the same results, and runs nothing again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_study import save_student, study_values
+
+from isodistill.errors import IsodistillError
+from isodistill.evaluation import Evaluation
+from isodistill.study import StudyFolder, execute
+from isodistill.study.archive import restore_cells, store_cells
+from isodistill.study.config import StudyConfig, parse_study
+from isodistill.study.run import Outcome, run_study
+
+SHORT = {
+    "max_steps": 2,
+    "per_device_train_batch_size": 2,
+    "learning_rate": 0.05,
+    "lora_r": 2,
+    "use_cpu": True,
+    "bf16": False,
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
+    student = save_student(tmp_path_factory.mktemp("student"))
+    search = {
+        "trials": 1,
+        "space": {"learning_rate": {"low": 0.3, "high": 0.9}},
+        "rules": ["validation", "oracle"],
+        "oracle_share": 0.4,
+    }
+    values = study_values(student, methods={"erm": {}}, controls=["untuned"], training=SHORT, search=search)
+    return parse_study(values, "test")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("archive")
+
+
+@pytest.fixture(scope="module")
+def finished(config: StudyConfig, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return run_study(config, tmp_path_factory.mktemp("finished"), workers=0, archive=archive)
+
+
+def never(*args: Any, **options: Any) -> None:
+    raise AssertionError("a finished cell was run again")
+
+
+def test_another_folder_goes_on_from_the_archive(
+    finished: Outcome, config: StudyConfig, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "run_training", never)
+    monkeypatch.setattr(execute, "evaluate", never)
+    again = run_study(config, tmp_path, workers=0, archive=archive)
+    assert again.results == finished.results
+    assert again.results is not None
+    for run, other in zip(again.folder.finals("oracle"), finished.folder.finals("oracle"), strict=True):
+        assert Evaluation.load(run.folder / "evaluation.json") == Evaluation.load(other.folder / "evaluation.json")
+        assert json.loads((run.folder / "metrics.json").read_text()) == json.loads(
+            (other.folder / "metrics.json").read_text()
+        )
+    assert (tmp_path / "cells" / _trial(archive).stem / "oracle.json").is_file()
+
+
+def test_the_texts_are_stored_once(finished: Outcome, archive: Path) -> None:
+    cells = list((finished.folder.root / "cells").glob("*"))
+    stored = [file for file in archive.glob("*.json") if not file.name.startswith("problems-")]
+    assert {file.stem for file in stored} == {place.name for place in cells}
+    whole = sum(file.stat().st_size for place in cells for file in place.glob("*.json*"))
+    assert sum(file.stat().st_size for file in archive.iterdir()) < 0.6 * whole
+    assert len(list(archive.glob("problems-*"))) == 3, "of the trials, of the oracle and of the runs that count"
+    assert not any('"prompt"' in file.read_text() for file in stored)
+    assert store_cells(finished.folder, archive) == 0
+
+
+def test_what_is_finished_when_a_study_is_cut_off_is_stored(
+    config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = execute.run_training
+
+    def second_is_cut_off(*args: Any, **options: Any) -> Any:
+        if list((tmp_path / "out" / "cells").glob("*/metrics.json")):
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(execute, "run_training", second_is_cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(config, tmp_path / "out", workers=0, archive=tmp_path / "archive")
+    assert [file.stem.split("-")[0] for file in sorted((tmp_path / "archive").glob("*.json"))] == ["problems"] * 2 + [
+        "trial"
+    ]
+
+
+@pytest.mark.parametrize("fault", ["half", "name", "texts", "gone"])
+def test_a_damaged_archive_is_refused_and_restores_nothing_of_the_file(
+    fault: str, finished: Outcome, config: StudyConfig, archive: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "archive"
+    copy.mkdir()
+    for file in archive.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    trial = _trial(copy)
+    if fault == "half":
+        trial.write_text(trial.read_text()[:200])
+    elif fault == "name":
+        trial = trial.rename(copy / "other.json")
+    else:
+        for texts in copy.glob("problems-*"):
+            texts.unlink() if fault == "gone" else texts.write_text(texts.read_text().replace("True", "False"))
+    folder = StudyFolder.create(tmp_path / "out", config)
+    with pytest.raises(IsodistillError, match="delete it"):
+        restore_cells(folder, copy)
+    assert not (tmp_path / "out" / "cells" / trial.stem / "metrics.json").exists()
+
+
+def _trial(archive: Path) -> Path:
+    (file,) = archive.glob("trial-*.json")
+    return file
