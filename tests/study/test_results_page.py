@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 from isodistill.study.config import StudyConfig, load_study
@@ -38,3 +39,16 @@ def test_every_study_is_valid_and_its_results_are_its_own() -> None:
             names = [name.partition(":")[0] for name in asked.pop("students")]
             assert [name.partition(":")[0] for name in ran.pop("students")] == names
             assert ran == asked
+
+
+def test_the_exploratory_table_holds_the_numbers_of_its_runs() -> None:
+    runs = json.loads((ROOT / "studies" / "exploratory.json").read_text())["runs"]
+    splits = ("iid", "cue_absent", "cue_reversed", "unseen_domain")
+    known = {
+        tuple(f"{100 * value:.1f}" for value in (*(run["accuracy"][split] for split in splits), run["ood_accuracy"]))
+        for run in runs
+    }
+    _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### A student that knows less")
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 12
+    assert {tuple(row[1:]) for row in rows} <= known

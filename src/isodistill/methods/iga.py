@@ -138,10 +138,7 @@ class IGA(Method):
             raise IsodistillError(f"conflict_estimator={conflict_estimator!r} is unknown: choose 'plain' or 'split'")
         split = conflict_estimator == "split"
         if split and mask_space not in ("inputs", "directions"):
-            raise IsodistillError(
-                f"conflict_estimator='split' does not go with mask_space={mask_space!r}: choose 'inputs' or"
-                " 'directions'"
-            )
+            raise IsodistillError("conflict_estimator='split' needs mask_space='inputs' or 'directions'")
         self.tau = tau
         self.mask_space = mask_space
         self.mask_stage = mask_stage or ("update" if mask_space == "factor" else "gradient")
@@ -150,8 +147,7 @@ class IGA(Method):
         self.statistics = RunningMoments(statistics_decay)
         whole = mask_space == "inputs" or (mask_space == "directions" and direction_rank is None)
         self.inputs = InputConflict(statistics_decay, split=split) if whole else None
-        rank = direction_rank
-        self.subspace = None if rank is None else SubspaceConflict(rank, statistics_decay, split=split)
+        self.subspace = SubspaceConflict(direction_rank, statistics_decay, split=split) if direction_rank else None
         self._meter = MaskMeter()
         self._workspace = Workspace()
 

@@ -68,7 +68,7 @@ class ArchivedCell(_Model):
     cell: Cell
     metrics: dict[str, Any]
     training: dict[str, Any]
-    run: dict[str, Any] | None
+    run: RunRecord | None
     evaluations: dict[str, PackedEvaluation]
 
 
@@ -92,12 +92,12 @@ def store_cells(folder: StudyFolder, archive: Path) -> int:
         if file.is_file() or folder.state(place.name) != "finished":
             continue
         names = [name for name in (EVALUATION_FILE, ORACLE_FILE) if (place / name).is_file()]
-        run = RunRecord.load(place).model_dump(mode="json") if (place / RUN_FILE).is_file() else None
+        run = RunRecord.load(place) if (place / RUN_FILE).is_file() else None
         stored = ArchivedCell(
             cell=Cell.model_validate_json((place / CELL_FILE).read_text(encoding="utf-8")),
             metrics=json.loads((place / METRICS_FILE).read_text(encoding="utf-8")),
             training=json.loads((place / TRAINING_FILE).read_text(encoding="utf-8")),
-            run=None if run is None else run | {"log_history": []},
+            run=None if run is None else run.model_copy(update={"log_history": []}),
             evaluations={name: _pack(Evaluation.load(place / name), archive) for name in names},
         )
         write_text_atomically(file, stored.model_dump_json() + "\n")
@@ -136,7 +136,7 @@ def restore_cells(folder: StudyFolder, archive: Path) -> int:
         write_text_atomically(place / CELL_FILE, stored.cell.model_dump_json(indent=1) + "\n")
         write_text_atomically(place / TRAINING_FILE, json.dumps(stored.training, indent=1) + "\n")
         if stored.run is not None:
-            write_text_atomically(place / RUN_FILE, json.dumps(stored.run, indent=1) + "\n")
+            write_text_atomically(place / RUN_FILE, stored.run.model_dump_json(indent=1) + "\n")
         for name in (EVALUATION_FILE, ORACLE_FILE):
             if name in evaluations:
                 evaluations[name].save(place / name)

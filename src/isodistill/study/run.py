@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isodistill.errors import IsodistillError
+from isodistill.files import check_writable
 from isodistill.students import resolve_student
 from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.cells import Cell, Stage
@@ -90,7 +91,8 @@ def run_study(
         shard: (i, n): only every n-th cell of each stage, beginning with the i-th.
         retry_failed: Whether cells that failed are run again.
         archive: A folder of finished cells in small files (`isodistill.study.archive`): what it holds counts as
-            finished here, and what is finished when this ends, however it ends, is added to it.
+            finished here, and what is finished when this ends or is interrupted is added to it; a later run adds what a
+            killed one finished.
         progress: Told the stage, how many cells are done, and how many there are.
 
     Returns:
@@ -102,7 +104,7 @@ def run_study(
     folder, planner = prepare_study(config, out, progress)
     if archive is None:
         return _run(folder, planner, workers, shard, retry_failed, progress)
-    restore_cells(folder, archive)
+    restore_cells(folder, check_writable(archive))  # told before the work, not after it
     try:
         return _run(folder, planner, workers, shard, retry_failed, progress)
     finally:
