@@ -134,8 +134,9 @@ class MaskedAdamW(_AdamW):
         theta <- theta (1 - lr wd) - lr m_hat / (sqrt(v_hat) + eps)
 
     A `GradientAligner` that this optimizer is attached to leaves the plain gradient g in the parameter's attribute
-    `PLAIN_GRADIENT`; a parameter without one is updated by AdamW. Gradient clipping shortens gt alone. Since steps are
-    shorter, the learning rate is some two or three times AdamW's. Source: this project, see docs/method.md.
+    `PLAIN_GRADIENT`; a parameter without one is updated by AdamW. Where a mask made an entry of gt much larger than
+    that of g (possible in every space but ``factor``) the step has no bound. Gradient clipping shortens gt alone. Since
+    steps are shorter, the learning rate is some two or three times AdamW's. Source: this project, see docs/method.md.
 
     Args:
         params: Parameters or parameter groups.
