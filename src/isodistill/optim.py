@@ -130,13 +130,14 @@ class MaskedAdamW(_AdamW):
     entry or of all, the step is as long as without a mask. Here the first moment is that of the masked gradient Gt and
     the second that of the plain one, so a step is as short as the mask made it::
 
-        m <- beta1 m + (1 - beta1) gt            v <- beta2 v + (1 - beta2) g²
+        m <- beta1 m + (1 - beta1) gt            v <- beta2 v + (1 - beta2) max(g², gt²)
         theta <- theta (1 - lr wd) - lr m_hat / (sqrt(v_hat) + eps)
 
     A `GradientAligner` that this optimizer is attached to leaves the plain gradient g in the parameter's attribute
-    `PLAIN_GRADIENT`; a parameter without one is updated by AdamW. Where a mask made an entry of gt much larger than
-    that of g (possible in every space but ``factor``) the step has no bound. Gradient clipping shortens gt alone. Since
-    steps are shorter, the learning rate is some two or three times AdamW's. Source: this project, see docs/method.md.
+    `PLAIN_GRADIENT`; a parameter without one is updated by AdamW. A mask in another basis than the entries' (every
+    space but ``factor``) can make an entry of gt larger than that of g; v takes the larger square, so no step is longer
+    than AdamW's on gt. Gradient clipping shortens gt alone. Since steps are shorter, the learning rate is some two or
+    three times AdamW's. Source: this project, see docs/method.md.
 
     Args:
         params: Parameters or parameter groups.
@@ -155,4 +156,4 @@ class MaskedAdamW(_AdamW):
         if plain is None:
             return gradient.square()
         setattr(parameter, PLAIN_GRADIENT, None)  # it is this step's: another run of the parameter must not find it
-        return plain.to(gradient).square()
+        return plain.to(gradient).square().maximum(gradient.square())

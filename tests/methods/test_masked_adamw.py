@@ -54,3 +54,18 @@ def test_the_step_is_as_short_as_the_mask_made_it(kept: float) -> None:
     torch.testing.assert_close(moved(torch.full((2, 8), kept)), kept * plain, rtol=1e-4, atol=0)
     rows = torch.tensor([[1.0], [kept]]).expand(2, 8)
     torch.testing.assert_close(moved(rows), rows * plain, rtol=1e-4, atol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.floats(-12.0, 6.0))
+def test_no_step_is_longer_than_adamws_on_the_same_gradient(seed: int, size: float) -> None:
+    """A mask in another basis can leave an entry that the plain gradient does not have."""
+    ours, theirs = (torch.nn.Parameter(torch.zeros(3, 4)) for _ in range(2))
+    optimizer, adamw = MaskedAdamW([ours], lr=0.01), torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.0)
+    for gradient in gradients(seed, 8, 3, 4):
+        before, reference = ours.detach().clone(), theirs.detach().clone()
+        theirs.grad = gradient.clone()
+        adamw.step()
+        advance(optimizer, ours, gradient, 10.0**size * gradient)
+        moved, bound = (ours - before).abs(), (theirs - reference).abs()
+        assert (moved <= bound * (1 + 1e-4) + 1e-8).all()
