@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from isodistill.gradients.collector import Space as EngineSpace
 from isodistill.gradients.layers import AdaptedLayer, factor_name
 from isodistill.gradients.lazy import DenseGradient, ScaledGradient, WeightGradient
 from isodistill.methods import Method, Window
+
+DENSE_SUMS_WARNED_OF = 8 * 2**30
+"""Bytes of dense per-domain sums (K matrices for each adapted layer) that a window warns of."""
 
 
 def num_processes() -> int:
@@ -58,6 +62,7 @@ class WindowCollector:
         self._aligned: dict[str, torch.Tensor] = {}
         self._window: Window | None = None
         self._scales: list[float] = []
+        self._warned = False
 
     def add_factor(self, layer: AdaptedLayer, part: Part, gradients: torch.Tensor, domains: list[int]) -> None:
         """Takes factor gradients (see `isodistill.gradients.collector.Collector`)."""
@@ -66,6 +71,7 @@ class WindowCollector:
     def add_weight(self, layer: AdaptedLayer, gradients: Iterator[WeightGradient], domains: list[int]) -> None:
         """Takes weight gradients (see `isodistill.gradients.collector.Collector`)."""
         if not self.streams:
+            self._warn_of_dense_sums(len(domains))
             self._stack.add_weight(layer, gradients, domains, self.scale)
             return
         if factor_name(layer, "lora_A") in self._aligned:
@@ -81,6 +87,20 @@ class WindowCollector:
             if domain in scales
         )
         self._align_weight(layer, present, window)
+
+    def _warn_of_dense_sums(self, num_domains: int) -> None:
+        """Says once what summing dense gradients over micro-batches or processes takes, at the first one."""
+        entries = sum(layer.A.shape[1] * layer.B.shape[0] for layer in self.layers.values())
+        size = 4 * num_domains * entries
+        if size > DENSE_SUMS_WARNED_OF and not self._warned:
+            warnings.warn(
+                f"over micro-batches or processes the weight space of method={self.method.name!r} keeps a dense sum for"
+                f" each of {num_domains} domains and {len(self.layers)} layers, {size / 2**30:.1f} GiB: use one"
+                " micro-batch a step on one process, where it streams, or a space without dense gradients, such as"
+                " mask_space='factor'",
+                stacklevel=2,
+            )
+        self._warned = True
 
     def open_window(self) -> Window:
         """Fixes domains, weights, losses and scales, once for a step."""

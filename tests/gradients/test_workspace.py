@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from gradient_helpers import factor_gradients, loss_of, plain_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isodistill import GradientAligner
+from isodistill import GradientAligner, window
 from isodistill.gradients import RunningMoments, conflict_mask, domain_moments
 from isodistill.gradients.workspace import Workspace
 
@@ -112,3 +114,25 @@ def test_a_block_that_fails_gives_the_factors_back(model, batch) -> None:
         raise ZeroDivisionError
     assert all(p.requires_grad for p in factors)
     aligner.close()
+
+
+def test_dense_sums_that_fill_the_memory_are_warned_of_once(model, batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(accumulation_steps: int) -> int:
+        aligner = GradientAligner(model, mask_space="weight", accumulation_steps=accumulation_steps)
+        entries = sum(layer.A.shape[1] * layer.B.shape[0] for layer in aligner.layers)
+        for _ in range(accumulation_steps):
+            with aligner.record(batch.domains, batch.items):
+                loss_of(model, batch).backward()
+        aligner.close()
+        return 4 * len(batch.domains.unique()) * entries
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        size = run(2)
+        monkeypatch.setattr(window, "DENSE_SUMS_WARNED_OF", size)
+        run(2)
+        monkeypatch.setattr(window, "DENSE_SUMS_WARNED_OF", size - 1)
+        run(1)
+    with pytest.warns(UserWarning, match="a dense sum for each of 4 domains") as caught:
+        run(2)
+    assert len(caught) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isodistill.study.config import StudyConfig, load_study
 from isodistill.study.results import Results
+from isodistill.trainer.config import PLAIN_OPTIMIZER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +39,9 @@ def test_every_study_is_valid_and_its_results_are_its_own() -> None:
             # A default that changed since is spelled out in the file: `lab` as it ran is now `lab:steps=...`.
             names = [name.partition(":")[0] for name in asked.pop("students")]
             assert [name.partition(":")[0] for name in ran.pop("students")] == names
+            for label, arm in asked["methods"].items():
+                if "optim" not in ran["methods"][label].get("training", {}):
+                    assert arm.get("training", {}).pop("optim", PLAIN_OPTIMIZER) == PLAIN_OPTIMIZER
             assert ran == asked
 
 

@@ -268,11 +268,31 @@ def test_checkpoints_hold_no_base_weights(tmp_path: Path) -> None:
     assert not (checkpoint / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "masked"),
+    [
+        ({"mask_space": "weight"}, True),
+        ({"mask_space": "directions"}, True),
+        ({"mask_stage": "gradient"}, True),
+        ({}, False),
+        ({"mask_space": "weight", "tau": 0.0}, False),
+        ({"mask_space": "weight", "optim": "sgd"}, False),
+        ({"method": "erm", "mask_space": "weight"}, False),
+        ({"method": "fishr"}, False),
+    ],
+)
+def test_the_optimizer_follows_the_method(tmp_path: Path, options: dict[str, Any], masked: bool) -> None:
+    config = IsomerConfig(output_dir=str(tmp_path), report_to="none", use_cpu=True, **options)
+    plain = SFTConfig(output_dir=str(tmp_path), report_to="none", use_cpu=True, bf16=False).optim
+    expected = "masked_adamw" if masked else options.get("optim", plain)
+    assert str(getattr(config.optim, "value", config.optim)) == getattr(expected, "value", expected)
+
+
 def test_adam_on_a_masked_gradient_is_warned_of(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="masked_adamw"):
-        train(tmp_path / "a", tau=0.5, mask_space="weight", max_steps=1)
+        train(tmp_path / "a", tau=0.5, mask_space="weight", optim="adamw_torch", max_steps=1)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*masked_adamw.*")
-        for number, options in enumerate(({"optim": "masked_adamw"}, {"tau": 0.0}, {"method": "erm"})):
+        for number, options in enumerate(({}, {"optim": "tensor_adamw"}, {"tau": 0.0}, {"method": "erm"})):
             train(tmp_path / str(number), **({"tau": 0.5, "mask_space": "weight", "max_steps": 1} | options))
         train(tmp_path / "factor", tau=0.5, max_steps=1)

@@ -11,7 +11,11 @@ from trl.trainer.sft_config import SFTConfig
 
 from isodistill.distillation import DIVERGENCES
 from isodistill.errors import IsodistillError
+from isodistill.methods import build_method
 from isodistill.optim import MaskedAdamW, TensorAdamW
+
+PLAIN_OPTIMIZER = str(getattr(SFTConfig.optim, "value", SFTConfig.optim))
+"""TRL's own default of `optim`."""
 
 OPTIMIZERS = {"tensor_adamw": TensorAdamW, "masked_adamw": MaskedAdamW}
 """The values of `optim` that transformers does not know: AdamWs that keep what a mask did (`isodistill.optim`)."""
@@ -25,8 +29,8 @@ class IsomerConfig(SFTConfig):
 
     Everything of `trl.SFTConfig` and `transformers.TrainingArguments` applies, with these differences:
     ``per_device_train_batch_size`` counts isomer SETS (each brings one sequence for every domain), the loss is on
-    the completion only, ``optim`` also takes ``tensor_adamw`` and ``masked_adamw``, and ``bf16`` is off by default on
-    a CPU.
+    the completion only, ``optim`` also takes ``tensor_adamw`` and ``masked_adamw`` and by default follows the method,
+    and ``bf16`` is off by default on a CPU.
     Field help texts describe the options that are our own.
 
     Raises:
@@ -117,11 +121,12 @@ class IsomerConfig(SFTConfig):
         default=None, metadata={"help": "System message before each problem. Default: the chat template's own."}
     )
     # A plain string, so that the command line accepts our own name beside those of transformers.
-    optim: str = field(
-        default=str(getattr(SFTConfig.optim, "value", SFTConfig.optim)),
+    optim: str | None = field(  # type: ignore[assignment]
+        default=None,
         metadata={
             "help": "Optimizer: any of transformers', 'tensor_adamw' (one second moment for each tensor)"
-            " or 'masked_adamw' (the second moment of the gradient before the mask)."
+            " or 'masked_adamw' (the second moment of the gradient before the mask). Default: masked_adamw where the"
+            " method masks the gradient, else TRL's."
         },
     )
     bf16: bool | None = field(  # type: ignore[assignment]
@@ -141,6 +146,9 @@ class IsomerConfig(SFTConfig):
         self._read_mappings()
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and not self.fp16
+        if self.optim is None:
+            masks = build_method(self.method, **self.options_for_method()).masks_gradient
+            self.optim = "masked_adamw" if masks else PLAIN_OPTIMIZER
         # transformers validates `optim` against its own list, so ours is hidden from it for a moment.
         ours = str(self.optim) if str(self.optim) in OPTIMIZERS else None
         if ours is not None:
