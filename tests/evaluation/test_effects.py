@@ -181,6 +181,23 @@ def test_what_is_known_by_run_is_paired_over_seeds(found: dict[str, MeasureEffec
     assert "cka" not in found
 
 
+def test_no_interval_of_few_seeds_leaves_the_range_of_its_measure() -> None:
+    far_apart = [evaluation(0, 0.02, lcs=0.01), evaluation(1, 0.98, lcs=1.5), evaluation(2, 0.98, lcs=1.5)]
+    found = by_name(measure_effects({"erm": far_apart, "iga": far_apart}))
+    ranges = dict.fromkeys(found, (0.0, 1.0)) | {"ood_gap": (-1.0, 1.0), "js_divergence": (0.0, np.log(2))}
+    ranges["lcs_centred"] = (0.0, np.inf)
+    for name, measure in found.items():
+        low, high = ranges[name]
+        for group in measure.groups.values():
+            assert group.low is not None
+            assert group.high is not None
+            assert low <= group.low <= group.mean <= group.high <= high, name
+    outside = found["ood_accuracy"].groups["erm"]
+    assert (outside.low, outside.high) == (0.0, 1.0), "stretched beyond it, and cut"
+    assert found["lcs_centred"].groups["erm"].low == 0.0
+    assert found["ood_gap"].groups["erm"].low < 0.0
+
+
 def test_one_run_a_side_gives_mcnemar_and_no_interval_of_nothing(study: dict[str, list[Evaluation]]) -> None:
     single = by_name(measure_effects({"erm": study["erm"][:1], "iga": study["iga"][:1]}))
     assert single["ood_accuracy"].effects["iga"].test == "sign flips of sets"

@@ -12,15 +12,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from isodistill.errors import IsodistillError
+from isodistill.evaluation.by_run import BY_RUN, Better, Unit
 from isodistill.evaluation.compare import is_ood_split
 from isodistill.evaluation.items import split_sort_key
 from isodistill.evaluation.metrics import Floats, agreement_by_set, flips, js_by_set
-from isodistill.evaluation.results import Evaluation, ItemRecord, SplitResult
+from isodistill.evaluation.results import Evaluation, ItemRecord
 from isodistill.statistics.bootstrap import bootstrap_over_seeds
 from isodistill.statistics.significance import holm, mcnemar
 from isodistill.statistics.study import LEVEL, MethodEffect, compare_with_baseline
 
 _Key = tuple[str, str, str]  # split, set id, domain
+_BOUNDS = {"share": (0.0, 1.0), "nats": (0.0, math.log(2)), "number": (0.0, math.inf)}
 _CUE_PAIRS = (("cue_absent", "cue_reversed"), ("unseen_domain", "unseen_domain__cue_reversed"))
 
 
@@ -35,7 +37,7 @@ class GroupValue(_Model):
         mean: The mean over the group's runs.
         low: Lower end of the 95% bootstrap interval over training seeds (and isomer sets, see `MeasureEffects.over`);
             ``None`` where nothing can be resampled: one run of a measure that is known by run alone.
-        high: Upper end.
+        high: Upper end. Neither end leaves the range that the measure can have.
         by_seed: The value of each run, in the order in which the group's evaluations were given.
     """
 
@@ -66,8 +68,8 @@ class MeasureEffects(_Model):
 
     measure: str
     title: str
-    unit: Literal["share", "nats", "number"]
-    better: Literal["higher", "lower", "neither"]
+    unit: Unit
+    better: Better
     splits: list[str]
     over: Literal["seeds and sets", "seeds"]
     baseline: str
@@ -165,8 +167,8 @@ def measure_effects(
         title: str,
         values: _Values,
         splits: Sequence[str],
-        better: Literal["higher", "lower", "neither"] = "higher",
-        unit: Literal["share", "nats", "number"] = "share",
+        better: Better = "higher",
+        unit: Unit = "share",
         flags: _Data | None = None,
         by_run: bool = False,
     ) -> None:
@@ -174,8 +176,10 @@ def measure_effects(
             over: Literal["seeds and sets", "seeds"] = "seeds" if by_run else "seeds and sets"
             effects = _effects(values, pairs, baseline, samples, seed, by_run)
             tests = _mcnemar(flags, pairs, baseline) if flags else {}
+            bounds = (-1.0, 1.0) if name == "ood_gap" else _BOUNDS[unit]
             measured = {
-                label: _group(array, values.counts, samples, seed, by_run) for label, array in values.groups.items()
+                label: _group(array, values.counts, samples, seed, by_run, bounds)
+                for label, array in values.groups.items()
             }
             found.append(
                 MeasureEffects(
@@ -213,7 +217,7 @@ def measure_effects(
     add("agreement", "answer agreement within sets", within.by_set(_agreement), within.splits)
     js = within.by_set(_js)
     add("js_divergence", "Jensen-Shannon divergence within sets", js, within.splits, "lower", "nats")
-    for name, title, read, better, unit in _BY_RUN:
+    for name, title, read, better, unit in BY_RUN:
         known = [
             {split for split, result in run.splits.items() if read(result) is not None}
             for runs in groups.values()
@@ -227,51 +231,6 @@ def measure_effects(
             }
             add(name, title, _Values(table, np.ones((1, 1))), splits, better, unit, by_run=True)
     return found
-
-
-_Reader = Callable[[SplitResult], float | None]
-_BY_RUN: list[tuple[str, str, _Reader, Literal["higher", "lower", "neither"], Literal["share", "nats", "number"]]] = [
-    ("worst_domain", "accuracy of the worst domain", lambda r: r.worst_domain.value, "higher", "share"),
-    (
-        "worst_group",
-        "accuracy of the worst domain and cue",
-        lambda r: r.worst_group.value if r.worst_group else None,
-        "higher",
-        "share",
-    ),
-    ("cue_followed", "answers that follow the cue", lambda r: r.cue_followed, "neither", "share"),
-    ("answered", "completions with an answer line", lambda r: r.answered, "higher", "share"),
-    (
-        "lcs_centred",
-        "Logical Consistency Score, centred",
-        lambda r: r.lcs_centred.value if r.lcs_centred else None,
-        "lower",
-        "number",
-    ),
-    ("lcs_raw", "Logical Consistency Score, raw", lambda r: r.lcs_raw.value if r.lcs_raw else None, "lower", "number"),
-    ("cka", "CKA between domains", lambda r: r.cka, "higher", "number"),
-    (
-        "probe_domain",
-        "domain read off the states by a linear probe",
-        lambda r: r.probes.domain.accuracy if r.probes and r.probes.domain else None,
-        "lower",
-        "share",
-    ),
-    (
-        "probe_answer",
-        "answer read off the states by a linear probe",
-        lambda r: r.probes.answer.accuracy if r.probes and r.probes.answer else None,
-        "higher",
-        "share",
-    ),
-    (
-        "probe_answer_across_domains",
-        "answer read off the states in an unseen domain",
-        lambda r: r.probes.answer_across_domains.accuracy if r.probes and r.probes.answer_across_domains else None,
-        "higher",
-        "share",
-    ),
-]
 
 
 def _shared(groups: Mapping[str, Sequence[Evaluation]]) -> _Data:
@@ -357,13 +316,17 @@ def _flips(data: _Data, first: str, second: str) -> _Values:
     return _spread([(key[1], first) for key in shared], [first], data.each(turned))
 
 
-def _group(array: Floats, counts: Floats, samples: int, seed: int, by_run: bool) -> GroupValue:
+def _group(
+    array: Floats, counts: Floats, samples: int, seed: int, by_run: bool, bounds: tuple[float, float]
+) -> GroupValue:
     by_seed = (array.sum(axis=1) / counts.sum(axis=0)).mean(axis=1).tolist()
     if by_run and len(array) == 1:
         return GroupValue(mean=by_seed[0], low=None, high=None, by_seed=by_seed)
     estimate = bootstrap_over_seeds(array, counts, samples=samples, seed=seed)
     assert estimate is not None  # every split has items
-    return GroupValue(mean=estimate.value, low=estimate.low, high=estimate.high, by_seed=by_seed)
+    # The intervals of few seeds are stretched, beyond what the measure can be at all.
+    low, high = (min(max(end, bounds[0]), bounds[1]) for end in (estimate.low, estimate.high))
+    return GroupValue(mean=estimate.value, low=low, high=high, by_seed=by_seed)
 
 
 def _effects(
