@@ -103,6 +103,31 @@ def load_student(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     return model, tokenizer
 
 
+def weights_digest(name: str) -> str | None:
+    """Names a student's weights, so that runs of two students of one name are told apart.
+
+    The lab student is pretrained anew on each machine, and floating-point arithmetic differs between them.
+
+    Args:
+        name: See `resolve_student`.
+
+    Returns:
+        16 hexadecimal digits of the names and the contents of the files with weights; ``None`` for a hub id, whose
+        weights are not here yet.
+
+    Raises:
+        IsodistillError: see `resolve_student`.
+    """
+    folder = Path(resolve_student(name))
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as handle:
+            digest.update(f"{file.name} {hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def load_adapter(model: Any, adapter: str | Path, trainable: bool = False) -> Any:
     """Puts a saved PEFT adapter on a student.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from tiny_study import save_student, study_values
 
 from isodistill.errors import IsodistillError
 from isodistill.evaluation import Evaluation
+from isodistill.students import weights_digest
 from isodistill.study import StudyFolder, execute
+from isodistill.study import run as running
 from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.config import StudyConfig, parse_study
 from isodistill.study.run import Outcome, run_study
+from isodistill.study.weights import WEIGHTS, recorded_weights
 
 SHORT = {
     "max_steps": 2,
@@ -116,8 +120,44 @@ def test_a_damaged_archive_is_refused_and_restores_nothing_of_the_file(
             texts.unlink() if fault == "gone" else texts.write_text(texts.read_text().replace("True", "False"))
     folder = StudyFolder.create(tmp_path / "out", config)
     with pytest.raises(IsodistillError, match="delete it"):
-        restore_cells(folder, copy)
+        restore_cells(folder, copy, {})
     assert not (tmp_path / "out" / "cells" / trial.stem / "metrics.json").exists()
+
+
+def test_runs_of_other_weights_are_never_mixed(
+    finished: Outcome, config: StudyConfig, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student that is pretrained on another machine has the same name and other weights."""
+    assert finished.results is not None
+    (student,) = config.students
+    assert finished.results.students == {student: weights_digest(student)}
+    monkeypatch.setattr(execute, "run_training", never)
+    monkeypatch.setattr(running, "weights_digest", lambda name: "0123456789abcdef")
+    with pytest.raises(IsodistillError, match="is another student"):
+        run_study(config, tmp_path / "new", workers=0, archive=archive)
+    assert not list((tmp_path / "new").glob("cells/*/metrics.json"))
+    folder = tmp_path / "copied"
+    shutil.copytree(finished.folder.root, folder)
+    with pytest.raises(IsodistillError, match="is another student"):
+        run_study(config, folder, workers=0)
+    metrics = sorted(folder.glob("cells/*/metrics.json"))[-1]
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {WEIGHTS: "0123456789abcdef"}))
+    with pytest.raises(IsodistillError, match=f"{metrics.parent.name} were run with different weights"):
+        recorded_weights(StudyFolder.open(folder))
+    monkeypatch.setattr(running, "weights_digest", lambda name: None)  # a hub id says nothing of its weights
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {WEIGHTS: None}))
+    assert run_study(config, folder, workers=0).results is not None
+
+
+def test_the_digest_names_the_weights_and_not_their_place(tmp_path: Path) -> None:
+    one, other = (str(save_student(tmp_path / name)) for name in ("one", "other"))
+    assert weights_digest(one) == weights_digest(other)
+    file = Path(other) / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert weights_digest(one) != weights_digest(other)
+    assert weights_digest("org/model") is None
 
 
 def _trial(archive: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from isodistill.runs import EVALUATION_FILE, RUN_FILE, RunRecord
 from isodistill.study.cells import Cell
 from isodistill.study.execute import ORACLE_FILE, TRAINING_FILE
 from isodistill.study.folder import CELL_FILE, METRICS_FILE, StudyFolder
+from isodistill.study.weights import WEIGHTS, check_weights
 
 _PROBLEMS = "problems-"
 _PROBLEM_FIELDS = ("split", "set_id", "domain", "family", "depth", "prompt", "cue", "answer")
@@ -105,18 +107,20 @@ def store_cells(folder: StudyFolder, archive: Path) -> int:
     return added
 
 
-def restore_cells(folder: StudyFolder, archive: Path) -> int:
+def restore_cells(folder: StudyFolder, archive: Path, weights: Mapping[str, str | None]) -> int:
     """Puts the cells of an archive that a study lacks into its folder, as finished.
 
     Args:
         folder: The study; nobody else may be working on it.
         archive: The archive's folder; one that is not there holds nothing.
+        weights: The digests of the students' weights as they are here.
 
     Returns:
         How many cells were restored.
 
     Raises:
-        IsodistillError: if a file of the archive is damaged or does not belong to its name; nothing of it is restored.
+        IsodistillError: if a file of the archive is damaged, does not belong to its name, or holds a run of other
+            weights; nothing of it is restored.
     """
     restored = 0
     for file in sorted(archive.glob("*.json")):
@@ -130,6 +134,8 @@ def restore_cells(folder: StudyFolder, archive: Path) -> int:
             ) from None
         if stored.cell.slug != file.stem:
             raise IsodistillError(f"{file} holds the cell {stored.cell.slug}: give it that name, or delete it")
+        if stored.metrics.get(WEIGHTS) is not None:
+            check_weights({stored.cell.student: stored.metrics[WEIGHTS]}, weights, str(file))
         evaluations = {name: _unpack(packed, file) for name, packed in stored.evaluations.items()}
         place = folder.cell_folder(stored.cell.slug)
         place.mkdir(parents=True, exist_ok=True)

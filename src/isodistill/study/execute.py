@@ -20,11 +20,12 @@ from isodistill.errors import IsodistillError
 from isodistill.evaluation import Evaluation, EvaluationConfig, evaluate, ood_accuracy
 from isodistill.files import write_text_atomically
 from isodistill.runs import EVALUATION_FILE
-from isodistill.students import load_adapter, load_student
+from isodistill.students import load_adapter, load_student, weights_digest
 from isodistill.study.arms import job_options, trainer_config
 from isodistill.study.cells import Cell
 from isodistill.study.data import StudyData
 from isodistill.study.folder import CELL_FILE, METRICS_FILE, StudyFolder
+from isodistill.study.weights import WEIGHTS
 from isodistill.trainer import TrainJob, run_training
 
 TRAINING_FILE = "training.json"
@@ -46,6 +47,20 @@ class Students:
         self._load = load
         self._name: str | None = None
         self._pair: tuple[Any, Any] | None = None
+        self._weights: dict[str, str | None] = {}
+
+    def weights(self, name: str) -> str | None:
+        """Names a student's weights (see `isodistill.students.weights_digest`).
+
+        Args:
+            name: The student's name.
+
+        Returns:
+            The digest, or ``None``.
+        """
+        if name not in self._weights:
+            self._weights[name] = weights_digest(name)
+        return self._weights[name]
 
     def fresh(self, name: str) -> tuple[Any, Any]:
         """Returns a copy of a student and its tokenizer that may be changed.
@@ -164,7 +179,8 @@ def run_cell(folder: StudyFolder, cell: Cell, students: Students) -> None:
         numbers |= _test(cell, place, data, students, folder.config.benchmarks)
     if not folder.config.keep_adapters:
         drop_weights(place)
-    write_text_atomically(place / METRICS_FILE, _dump(numbers | {"threads": torch.get_num_threads()}))
+    about = {"threads": torch.get_num_threads(), WEIGHTS: students.weights(cell.student)}
+    write_text_atomically(place / METRICS_FILE, _dump(numbers | about))
 
 
 def drop_weights(place: Path) -> None:

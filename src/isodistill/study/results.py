@@ -13,6 +13,7 @@ from isodistill.evaluation.effects import MeasureEffects, measure_effects
 from isodistill.files import write_text_atomically
 from isodistill.runs import EVALUATION_FILE
 from isodistill.study.folder import RESULTS_FILE, FinalRun, StudyFolder
+from isodistill.study.weights import recorded_weights
 
 _PACKAGES = ("isodistill", "torch", "transformers", "trl", "peft", "numpy", "optuna")
 
@@ -43,6 +44,8 @@ class Results(BaseModel):
     Attributes:
         versions: Versions of what the numbers depend on.
         config: The study.
+        students: The digests of the students' weights, where they are known: a lab student that was pretrained on
+            another machine is another student.
         results: One entry for each rule, data set and student.
         failed: Why cells failed, by their slugs.
     """
@@ -51,6 +54,7 @@ class Results(BaseModel):
 
     versions: dict[str, str]
     config: dict[str, Any]
+    students: dict[str, str] = {}
     results: list[Result]
     failed: dict[str, str]
 
@@ -64,8 +68,12 @@ def sum_up(folder: StudyFolder, failed: dict[str, str]) -> Results:
 
     Returns:
         The results.
+
+    Raises:
+        IsodistillError: if the cells of a student were run with different weights.
     """
     config = folder.config
+    students = recorded_weights(folder)
     found = []
     for rule in config.rules:
         finals = folder.finals(rule)
@@ -84,6 +92,7 @@ def sum_up(folder: StudyFolder, failed: dict[str, str]) -> Results:
     results = Results(
         versions={name: metadata.version(name) for name in _PACKAGES},
         config=config.model_dump(mode="json"),
+        students=students,
         results=found,
         failed=failed,
     )

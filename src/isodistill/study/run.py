@@ -12,7 +12,7 @@ from pathlib import Path
 
 from isodistill.errors import IsodistillError
 from isodistill.files import check_writable
-from isodistill.students import resolve_student
+from isodistill.students import resolve_student, weights_digest
 from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.cells import Cell, Stage
 from isodistill.study.config import StudyConfig
@@ -21,6 +21,7 @@ from isodistill.study.execute import Students, clear, study_benchmarks
 from isodistill.study.folder import ERROR_FILE, Plan, StudyFolder
 from isodistill.study.plan import Planner, record_trials
 from isodistill.study.results import Results, sum_up
+from isodistill.study.weights import check_weights, recorded_weights
 from isodistill.study.worker import take_shard, work
 
 Progress = Callable[[str, int, int], None]
@@ -102,9 +103,11 @@ def run_study(
         IsodistillError: if anything is wrong with the study, or a worker cannot work.
     """
     folder, planner = prepare_study(config, out, progress)
+    weights = {student: weights_digest(student) for student in config.students}
+    check_weights(recorded_weights(folder), weights, str(folder.root))
     if archive is None:
         return _run(folder, planner, workers, shard, retry_failed, progress)
-    restore_cells(folder, check_writable(archive))  # told before the work, not after it
+    restore_cells(folder, check_writable(archive), weights)  # told before the work, not after it
     try:
         return _run(folder, planner, workers, shard, retry_failed, progress)
     finally:
