@@ -53,6 +53,24 @@ def test_the_exploratory_table_holds_the_numbers_of_its_runs() -> None:
         for run in runs
     }
     _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### A student that knows less")
+    section, _, _ = section.partition("\n### ")
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 12
     assert {tuple(row[1:]) for row in rows} <= known
+
+
+def test_the_table_of_another_draw_of_the_student_holds_the_numbers_of_the_example() -> None:
+    results = Results.model_validate_json((ROOT / "docs" / "first-study.json").read_text())
+    assert StudyConfig.model_validate(results.config) == load_study(ROOT / "examples" / "study.yaml")
+    measures = {each.measure: each.groups for each in results.results[0].effects}
+
+    def row(arm: str) -> tuple[str, ...]:
+        outside = measures["ood_accuracy"][arm]
+        by_seed = "" if len(outside.by_seed) == 1 else ", ".join(f"{100 * value:.1f}" for value in outside.by_seed)
+        iid, turned = (f"{100 * measures[f'accuracy:{split}'][arm].mean:.1f}" for split in ("iid", "cue_reversed"))
+        return iid, turned, by_seed, f"{100 * outside.mean:.1f}"
+
+    _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### Another draw of the student")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    ranked = sorted(measures["ood_accuracy"], key=lambda arm: -measures["ood_accuracy"][arm].mean)
+    assert [tuple(cells[1:]) for cells in rows[2:]] == [row(arm) for arm in ranked]
