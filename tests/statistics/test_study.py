@@ -65,6 +65,21 @@ def test_the_test_follows_the_number_of_seeds() -> None:
     assert tests == ["sign flips of sets", "t-test over seeds", "t-test over seeds", "sign flips of seeds"]
 
 
+def test_seeds_that_coincide_by_chance_prove_nothing() -> None:
+    """Two seeds, both one problem of forty worse: the t-test's p-value is 0, since nothing varies between them."""
+    base = np.ones((2, 40, 1))
+    ours = base.copy()
+    ours[0, 3] = ours[1, 8] = 0.0
+    result = compare_with_baseline({"erm": base, "other": ours}, np.ones((40, 1)))["other"]
+    assert result.effect.value == pytest.approx(-0.025)
+    assert result.p_value == pytest.approx(0.5, abs=0.02), "two sets differ: all of four sign patterns but two"
+    ours = base.copy()
+    ours[:, :20] = 0.0
+    assert compare_with_baseline({"erm": base, "other": ours}, np.ones((40, 1)))["other"].p_value < 1e-3
+    by_run = {"erm": np.array([[[0.5]], [[0.6]]]), "other": np.array([[[0.1]], [[0.2]]])}
+    assert compare_with_baseline(by_run, np.ones((1, 1)))["other"].p_value < 0.01, "one value a run: seeds alone"
+
+
 def test_splits_weigh_alike_and_a_set_may_stand_in_some_of_them() -> None:
     counts = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 1.0]])
     base = np.zeros((2, 3, 2))
