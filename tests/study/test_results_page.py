@@ -70,7 +70,7 @@ def test_the_table_of_another_draw_of_the_student_holds_the_numbers_of_the_examp
         iid, turned = (f"{100 * measures[f'accuracy:{split}'][arm].mean:.1f}" for split in ("iid", "cue_reversed"))
         return iid, turned, by_seed, f"{100 * outside.mean:.1f}"
 
-    _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### Another draw of the student")
+    _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### Another draw of student and data")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     ranked = sorted(measures["ood_accuracy"], key=lambda arm: -measures["ood_accuracy"][arm].mean)
     assert [tuple(cells[1:]) for cells in rows[2:]] == [row(arm) for arm in ranked]
