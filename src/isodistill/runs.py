@@ -84,3 +84,23 @@ def read_diagnostics(folder: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def drop_diagnostics_after(folder: Path, step: int) -> None:
+    """Cuts a run's diagnostics back to a checkpoint, so that a resumed run writes each step once.
+
+    Args:
+        folder: The run's output folder.
+        step: The last optimizer step that stays.
+    """
+    file = folder / DIAGNOSTICS_FILE
+    if file.is_file():
+        kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):  # a line cut off by a kill
+        return 2**63

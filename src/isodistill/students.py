@@ -112,17 +112,17 @@ def weights_digest(name: str) -> str | None:
         name: See `resolve_student`.
 
     Returns:
-        16 hexadecimal digits of the names and the contents of the files with weights; ``None`` for a hub id, whose
-        weights are not here yet.
+        16 hexadecimal digits of the names and the contents of the safetensors files; ``None`` where there are none: for
+        a hub id, whose weights are not here yet, and for weights in another format.
 
     Raises:
         IsodistillError: see `resolve_student`.
     """
-    folder = Path(resolve_student(name))
-    if not folder.is_dir():
+    files = sorted(Path(resolve_student(name)).glob("*.safetensors"))
+    if not files:
         return None
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in files:
         with file.open("rb") as handle:
             digest.update(f"{file.name} {hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:16]

@@ -22,7 +22,8 @@ from isodistill.statistics.significance import holm, mcnemar
 from isodistill.statistics.study import LEVEL, MethodEffect, compare_with_baseline
 
 _Key = tuple[str, str, str]  # split, set id, domain
-_BOUNDS = {"share": (0.0, 1.0), "nats": (0.0, math.log(2)), "number": (0.0, math.inf)}
+_BOUNDS = {"share": (0.0, 1.0), "nats": (0.0, math.log(2)), "number": (0.0, 2.0)}  # a number is a cosine distance
+_OWN_BOUNDS = {"ood_gap": (-1.0, 1.0), "cka": (0.0, 1.0)}
 _CUE_PAIRS = (("cue_absent", "cue_reversed"), ("unseen_domain", "unseen_domain__cue_reversed"))
 
 
@@ -176,7 +177,7 @@ def measure_effects(
             over: Literal["seeds and sets", "seeds"] = "seeds" if by_run else "seeds and sets"
             effects = _effects(values, pairs, baseline, samples, seed, by_run)
             tests = _mcnemar(flags, pairs, baseline) if flags else {}
-            bounds = (-1.0, 1.0) if name == "ood_gap" else _BOUNDS[unit]
+            bounds = _OWN_BOUNDS.get(name, _BOUNDS[unit])
             measured = {
                 label: _group(array, values.counts, samples, seed, by_run, bounds)
                 for label, array in values.groups.items()

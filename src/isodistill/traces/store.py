@@ -13,48 +13,11 @@ from typing import Any
 from isodistill.errors import IsodistillError
 from isodistill.traces.claims import Claim, Claims
 from isodistill.traces.record import Recipe, TraceFilter, TraceRecord
+from isodistill.traces.schema import APPLICATION_ID, GUARDS, SCHEMA, SCHEMA_VERSION
 from isodistill.traces.signals import TokenSignal
 
-_APPLICATION_ID = 0x69736F64  # "isod"
-_SCHEMA_VERSION = 1
 _WAIT_SECONDS = 60.0
 """How long to wait for another process that is writing; it writes for milliseconds."""
-
-_GUARDS = tuple(
-    (
-        f"{table}_no_{action.lower()}",
-        f"CREATE TRIGGER {table}_no_{action.lower()} BEFORE {action} ON {table} "
-        "BEGIN SELECT RAISE(ABORT, 'the trace store is append-only'); END",
-    )
-    for table in ("traces", "signals")
-    for action in ("UPDATE", "DELETE")
-)
-
-_SCHEMA = (
-    """CREATE TABLE problems (
-        digest TEXT PRIMARY KEY, set_id TEXT NOT NULL, family TEXT NOT NULL, domain TEXT NOT NULL,
-        prompt TEXT NOT NULL, expected TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE traces (
-        key TEXT PRIMARY KEY, problem TEXT NOT NULL REFERENCES problems (digest), teacher TEXT NOT NULL,
-        model TEXT NOT NULL, parameters TEXT NOT NULL, prompt_version TEXT NOT NULL, attempt INTEGER NOT NULL,
-        text TEXT NOT NULL, answer TEXT, verdict TEXT NOT NULL, finish TEXT NOT NULL,
-        prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL,
-        created REAL NOT NULL
-    ) STRICT""",
-    "CREATE INDEX traces_by_problem ON traces (problem)",
-    """CREATE TABLE failures (
-        key TEXT NOT NULL, teacher TEXT NOT NULL, model TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
-        created REAL NOT NULL
-    ) STRICT""",
-    """CREATE TABLE signals (
-        prompt TEXT NOT NULL, completion TEXT NOT NULL, scorer TEXT NOT NULL, vocabulary TEXT NOT NULL,
-        k INTEGER NOT NULL, tokens INTEGER NOT NULL, data BLOB NOT NULL, created REAL NOT NULL,
-        PRIMARY KEY (prompt, completion, scorer, vocabulary, k)
-    ) STRICT""",
-    "CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL) STRICT, WITHOUT ROWID",
-    *(statement for _, statement in _GUARDS),
-)
 
 _COLUMNS = (
     "t.problem, t.teacher, t.model, t.parameters, t.prompt_version, p.set_id, p.family, p.domain, p.prompt, p.expected,"
@@ -352,15 +315,15 @@ class TraceStore:
                 connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
             )
             if application == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                for statement in _SCHEMA:
+                for statement in SCHEMA:
                     connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            elif application != _APPLICATION_ID:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif application != APPLICATION_ID:
                 raise IsodistillError(f"the file {self.path} is a database but no trace store; give another file")
-            elif version > _SCHEMA_VERSION:
+            elif version > SCHEMA_VERSION:
                 raise IsodistillError(
-                    f"the trace store {self.path} has the format {version}, this version reads {_SCHEMA_VERSION};"
+                    f"the trace store {self.path} has the format {version}, this version reads {SCHEMA_VERSION};"
                     " upgrade isodistill"
                 )
 
@@ -368,10 +331,10 @@ class TraceStore:
     def _unguarded(self) -> Iterator[None]:
         """One transaction that may delete; the guards come back in it."""
         with self._writing():
-            for name, _ in _GUARDS:
+            for name, _ in GUARDS:
                 self._connection.execute(f"DROP TRIGGER {name}")
             yield
-            for _, statement in _GUARDS:
+            for _, statement in GUARDS:
                 self._connection.execute(statement)
 
     @contextmanager

@@ -19,8 +19,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from isodistill.aligner import DomainWeighting, GradientAligner
 from isodistill.errors import IsodistillError
-from isodistill.methods import Diagnostics, Method, RunInfo, build_method, build_penalty
-from isodistill.runs import DIAGNOSTICS_FILE
+from isodistill.methods import Diagnostics, RunInfo, build_method, build_penalty
+from isodistill.runs import DIAGNOSTICS_FILE, drop_diagnostics_after
 from isodistill.students import load_student
 from isodistill.trainer.callbacks import TersePrinter, TerseProgress, WeightsMoved
 from isodistill.trainer.config import OPTIMIZERS, IsomerConfig
@@ -28,6 +28,7 @@ from isodistill.trainer.data import IsomerCollator, group_sets, is_paired, membe
 from isodistill.trainer.forward import forward_view, labelled_pass, refuse_scaled_logits, scores_every_position
 from isodistill.trainer.objective import Objective
 from isodistill.trainer.on_policy import BatchTeacher
+from isodistill.trainer.refusals import refuse_method
 from isodistill.trainer.signals import TEACHER_COLUMNS, add_stored_signals, label_counts
 from isodistill.window import num_processes
 
@@ -82,7 +83,7 @@ class IsomerTrainer(SFTTrainer):
         if args.penalty is not None:
             methods.append(build_penalty(args.penalty, **_as_dict(args.penalty_options)))
         for method in methods:
-            self._refuse_method(method, args)
+            refuse_method(method, args, self.domains, self.paired)
         if isinstance(model, str):
             model, tokenizer = load_student(model)
             processing_class = processing_class or tokenizer
@@ -135,28 +136,6 @@ class IsomerTrainer(SFTTrainer):
         for usual, terse in ((ProgressCallback, TerseProgress), (PrinterCallback, TersePrinter)):
             if self.pop_callback(usual) is not None:
                 self.add_callback(terse)
-
-    def _refuse_method(self, method: Method, args: IsomerConfig) -> None:
-        """Refuses, by name, what the method cannot do on these data and options."""
-        name = f"method={method.name!r}"
-        if len(self.domains) < method.min_domains:
-            raise IsodistillError(
-                f"{name} compares domains and the data has only {self.domains[0]!r}: generate at least"
-                " two domains, or use method='erm'"
-            )
-        if method.needs.sets and not self.paired:
-            raise IsodistillError(f"{name} compares the members of a set and the data has no set_id: give isomer sets")
-        if self.paired and args.per_device_train_batch_size < method.needs.sequences:
-            raise IsodistillError(
-                f"{name} needs {method.needs.sequences} sequences of each domain in a micro-batch: set"
-                f" per_device_train_batch_size to {method.needs.sequences} or more"
-            )
-        if args.bf16 and not method.reduced_precision:
-            raise IsodistillError(f"{name} takes differences that drown in bf16's round-off: set bf16=False")
-        if args.loss_type != "nll" and (method.needs.losses or method.needs.forward):
-            raise IsodistillError(f"{name} is defined on the mean negative log-likelihood: set loss_type='nll'")
-        if args.shuffle_domains and args.penalty is None and not method.uses_domains:
-            raise IsodistillError(f"shuffle_domains=True changes nothing for {name}, which reads no domain label")
 
     def _total_steps(self) -> int:
         args = self.args
@@ -367,11 +346,8 @@ class IsomerTrainer(SFTTrainer):
                 raise IsodistillError(
                     f"{self.args.output_dir} holds no checkpoint to resume from; train without resume"
                 )
-        diagnostics = Path(str(self.args.output_dir)) / DIAGNOSTICS_FILE
         steps = self._restore_alignment(Path(str(resume_from_checkpoint))) if resume_from_checkpoint else 0
-        if diagnostics.is_file():
-            kept = [line for line in diagnostics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= steps]
-            diagnostics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        drop_diagnostics_after(Path(str(self.args.output_dir)), steps)
         return super().train(resume_from_checkpoint or None, *args, **kwargs)
 
     def _restore_alignment(self, checkpoint: Path) -> int:
@@ -419,10 +395,3 @@ def _as_dict(value: Any) -> dict[str, Any]:
 
 def _as_int(value: Any) -> int | None:
     return None if value is None else int(value)
-
-
-def _step_of(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError):  # a line cut off by a kill
-        return 2**63
