@@ -76,6 +76,40 @@ def test_the_state_is_what_feeds_the_head(tokenizer: PreTrainedTokenizerFast) ->
     np.testing.assert_allclose(score.log_likelihood, expected, rtol=1e-5)
 
 
+def test_bf16_runs_the_body_and_leaves_the_head_in_full_precision(tokenizer: PreTrainedTokenizerFast) -> None:
+    student = tiny_llama(tokenizer, seed=2)
+    seen: list[torch.dtype] = []
+    handle = student.model.layers[0].mlp.down_proj.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    scores = score_answers(student, tokenizer, PROMPTS, [SINGLE] * len(PROMPTS), None, bf16=True)
+    assert set(seen) == {torch.bfloat16}
+    tokens = [choice_ids(tokenizer, choice)[0] for choice in SINGLE]
+    plain = score_answers(student, tokenizer, PROMPTS, [SINGLE] * len(PROMPTS), None)
+    assert seen[-1] == torch.float32
+    handle.remove()
+    for rough, exact in zip(scores, plain, strict=True):
+        assert not np.array_equal(rough.state, exact.state)
+        np.testing.assert_allclose(rough.state, exact.state, atol=0.15)
+        logits = student.lm_head.weight.detach() @ torch.from_numpy(rough.state)
+        np.testing.assert_allclose(rough.log_likelihood, logits.log_softmax(0)[tokens].numpy(), rtol=1e-5)
+
+
+def test_an_error_in_the_head_leaves_no_hook_and_no_precision_behind(tokenizer: PreTrainedTokenizerFast) -> None:
+    student = tiny_llama(tokenizer)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    handle = student.lm_head.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        score_answers(student, tokenizer, PROMPTS[:1], [SINGLE], None, bf16=True)
+    handle.remove()
+    assert not torch.is_autocast_enabled("cpu")
+    assert not student.lm_head._forward_pre_hooks
+    assert not student.lm_head._forward_hooks
+    plain = score_answers(student, tokenizer, PROMPTS[:1], [SINGLE], None)[0]
+    assert plain.state.dtype == np.float32
+
+
 def test_full_logits_never_exist(tokenizer: PreTrainedTokenizerFast) -> None:
     student = tiny_llama(tokenizer)
     shapes: list[tuple[int, ...]] = []

@@ -120,8 +120,18 @@ def test_a_damaged_archive_is_refused_and_restores_nothing_of_the_file(
             texts.unlink() if fault == "gone" else texts.write_text(texts.read_text().replace("True", "False"))
     folder = StudyFolder.create(tmp_path / "out", config)
     with pytest.raises(IsodistillError, match="delete it"):
-        restore_cells(folder, copy, {})
+        restore_cells(folder, copy)
     assert not (tmp_path / "out" / "cells" / trial.stem / "metrics.json").exists()
+
+
+def test_a_finished_student_is_neither_pretrained_nor_given_data_again(
+    finished: Outcome, config: StudyConfig, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study of many students goes on elsewhere with those that are left."""
+    monkeypatch.setattr(running, "resolve_student", never)
+    again = run_study(config, tmp_path, workers=0, archive=archive)
+    assert again.results == finished.results
+    assert not (tmp_path / "data").exists()
 
 
 def test_runs_of_other_weights_are_never_mixed(
@@ -133,13 +143,20 @@ def test_runs_of_other_weights_are_never_mixed(
     assert finished.results.students == {student: weights_digest(student)}
     monkeypatch.setattr(execute, "run_training", never)
     monkeypatch.setattr(running, "weights_digest", lambda name: "0123456789abcdef")
+    part = tmp_path / "part"
+    shutil.copytree(archive, part)
+    sorted(part.glob("final-*"))[-1].unlink()
     with pytest.raises(IsodistillError, match="is another student"):
-        run_study(config, tmp_path / "new", workers=0, archive=archive)
-    assert not list((tmp_path / "new").glob("cells/*/metrics.json"))
+        run_study(config, tmp_path / "new", workers=0, archive=part)
+    assert not (tmp_path / "new" / "data").exists()  # told before the work
     folder = tmp_path / "copied"
     shutil.copytree(finished.folder.root, folder)
+    missing = sorted(folder.glob("cells/final-*/metrics.json"))[0]
+    kept = missing.read_text()
+    missing.unlink()
     with pytest.raises(IsodistillError, match="is another student"):
         run_study(config, folder, workers=0)
+    missing.write_text(kept)
     metrics = sorted(folder.glob("cells/*/metrics.json"))[-1]
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {WEIGHTS: "0123456789abcdef"}))
     with pytest.raises(IsodistillError, match=f"{metrics.parent.name} were run with different weights"):

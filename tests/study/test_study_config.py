@@ -13,7 +13,7 @@ from isodistill.errors import IsodistillError
 from isodistill.methods import METHODS, Choice, Range
 from isodistill.study.arms import build_arms
 from isodistill.study.config import load_study, parse_study
-from isodistill.study.data import DataFacts, check_data
+from isodistill.study.data import DataFacts, check_data, facts
 from isodistill.study.folder import StudyFolder
 from isodistill.study.plan import Planner
 from isodistill.study.search import choose_trial, draw_trials
@@ -142,6 +142,29 @@ def test_every_arm_has_the_same_number_of_trials_and_the_same_shared_values() ->
     assert trials["both"][1].method_options == {}
     assert "iga, shuffled domains" in trials
     assert "erm, shuffled domains" not in trials
+
+
+def test_data_may_be_for_some_of_the_students(tmp_path: Path) -> None:
+    """A draw of the problems goes with a draw of the student, where a claim is to hold over both."""
+    data = study_values(Path("student"))["data"]["main"]
+    draws = {"one": data | {"students": ["a/a"]}, "two": data | {"students": ["b/b"]}, "both": data}
+    config = study(students=["a/a", "b/b"], data=draws)
+    assert config.pairs == [("a/a", "one"), ("a/a", "both"), ("b/b", "two"), ("b/b", "both")]
+    planner = Planner(config, dict.fromkeys(draws, FACTS["main"]))
+    cells, entries = planner.final_cells([])
+    assert {(cell.student, cell.data) for cell in cells} == set(config.pairs)
+    assert {(entry.student, entry.data) for entry in entries} == set(config.pairs)
+    assert facts("one", config.data["one"]) == facts("both", config.data["both"])  # the problems are the same
+
+
+@pytest.mark.parametrize(
+    ("students", "told"),
+    [(["c/c"], "data.main is for 'c/c', which is not among the students"), (["a/a"], "no data set is for the student 'b/b'")],
+)
+def test_data_for_a_student_that_is_not_there_is_refused(students: list[str], told: str) -> None:
+    data = study_values(Path("student"))["data"]["main"] | {"students": students}
+    with pytest.raises(IsodistillError, match=told):
+        study(students=["a/a", "b/b"], data={"main": data})
 
 
 def test_the_shuffled_control_runs_for_the_methods_that_are_named() -> None:

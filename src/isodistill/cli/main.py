@@ -158,6 +158,7 @@ def evaluate(
         "student"
     ),
     system_prompt: Annotated[str | None, typer.Option(help="System message. Default: the one of training.")] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Run the student in bf16 autocast, its head excepted.")] = False,
     bootstrap_samples: Annotated[int, typer.Option(help="Resamples behind each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     lm_eval_include: Annotated[
@@ -181,6 +182,7 @@ def evaluate(
             "max_new_tokens": max_new_tokens,
             "rationale": rationale,
             "system_prompt": system_prompt,
+            "bf16": bf16,
             "bootstrap_samples": bootstrap_samples,
             "seed": seed,
         },

@@ -169,6 +169,47 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def mixed_precision(model: Any, wanted: bool) -> Iterator[None]:
+    """Runs a model in bf16 autocast, but for its language-model head, which stays in the precision of its weights.
+
+    Logits in bf16 lie an eighth apart where they are large, so two choices would tie that the student tells apart.
+
+    Args:
+        model: The transformers model, see `base_model`.
+        wanted: Whether to; ``False`` changes nothing.
+
+    Yields:
+        Nothing; the block runs in that precision.
+    """
+    if not wanted:
+        yield
+        return
+    head = model.get_output_embeddings()
+    device = head.weight.device.type
+    left: list[torch.autocast] = []
+
+    def leave(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        outside = torch.autocast(device, enabled=False)
+        outside.__enter__()
+        left.append(outside)
+        return (args[0].to(module.weight.dtype), *args[1:])
+
+    def come_back(*_: Any) -> None:
+        left.pop().__exit__(None, None, None)
+
+    handles = [
+        head.register_forward_pre_hook(leave),
+        head.register_forward_hook(come_back, always_call=True),  # after an error in the head too
+    ]
+    try:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def check_lengths(model: Any, lengths: Sequence[int], extra: int, what: str) -> None:
     """Refuses sequences that do not fit into the student's context, before the costly work.
 

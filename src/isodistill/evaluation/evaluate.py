@@ -170,6 +170,7 @@ def evaluate_items(
             prompts,
             system_prompt=config.system_prompt,
             batch_size=config.batch_size,
+            bf16=config.bf16,
             max_new_tokens=config.max_new_tokens,
             progress=progress,
             stage=f"{split}: generate",
@@ -183,6 +184,7 @@ def evaluate_items(
             completions if config.rationale == "student" else None,
             system_prompt=config.system_prompt,
             batch_size=config.batch_size,
+            bf16=config.bf16,
             progress=progress,
             stage=f"{split}: score",
         )

@@ -17,6 +17,7 @@ from isodistill.evaluation.encoding import (
     check_lengths,
     encode,
     evaluation_mode,
+    mixed_precision,
     pad_batch,
     pad_id,
 )
@@ -35,6 +36,7 @@ def generate_completions(
     *,
     system_prompt: str | None = None,
     batch_size: int = 16,
+    bf16: bool = False,
     max_new_tokens: int = 256,
     progress: Progress | None = None,
     stage: str = "generate",
@@ -52,6 +54,7 @@ def generate_completions(
         prompts: The problems' texts, without a chat template.
         system_prompt: An instruction put before each, or ``None``.
         batch_size: Sequences in a batch.
+        bf16: See `EvaluationConfig`.
         max_new_tokens: The most tokens to write for one problem.
         progress: Called after each batch with the number of finished problems.
         stage: The first argument of `progress`.
@@ -72,7 +75,7 @@ def generate_completions(
     check_lengths(network, [len(ids) for ids in encoded], max_new_tokens, "generate")
     completions = [""] * len(encoded)
     done = 0
-    with evaluation_mode(model):
+    with evaluation_mode(model), mixed_precision(network, bf16):
         for batch in batches_by_length([len(ids) for ids in encoded], batch_size):
             written = _decode_batch(network, tokenizer, [encoded[index] for index in batch], max_new_tokens)
             for index, ids in zip(batch, written, strict=True):

@@ -32,6 +32,7 @@ class EvaluationConfig(_Model):
         by: ``"both"`` lets the student write and scores the choices; ``"generation"`` only lets it write (no states,
             no probabilities); ``"likelihood"`` only scores, directly after the prompt, and takes the likeliest choice
             as the answer.
+        bf16: Run the student in bf16 autocast, its head excepted; see `isodistill.evaluation.encoding.mixed_precision`.
         bootstrap_samples: Resamples behind each interval.
         seed: Seed of the bootstrap; the rest is deterministic.
     """
@@ -43,6 +44,7 @@ class EvaluationConfig(_Model):
     system_prompt: str | None = None
     rationale: Literal["student", "none"] = "student"
     by: Literal["both", "likelihood", "generation"] = "both"
+    bf16: bool = False
     bootstrap_samples: int = Field(default=1000, ge=100)
     seed: int = 0
 

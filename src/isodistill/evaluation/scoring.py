@@ -20,6 +20,7 @@ from isodistill.evaluation.encoding import (
     choice_ids,
     encode,
     evaluation_mode,
+    mixed_precision,
     pad_batch,
     pad_id,
 )
@@ -85,6 +86,7 @@ def score_answers(
     *,
     system_prompt: str | None = None,
     batch_size: int = 16,
+    bf16: bool = False,
     progress: Progress | None = None,
     stage: str = "score",
 ) -> list[AnswerScore]:
@@ -103,6 +105,7 @@ def score_answers(
             position; ``None`` scores directly after the prompt.
         system_prompt: An instruction put before each problem, or ``None``.
         batch_size: Sequences in a batch.
+        bf16: See `EvaluationConfig`.
         progress: Called after each batch with the number of finished sequences.
         stage: The first argument of `progress`.
 
@@ -118,7 +121,7 @@ def score_answers(
     states: list[NDArray[np.floating[Any]] | None] = [None] * len(prompts)
     likelihoods = [np.zeros(len(entries)) for entries in choices]
     done = 0
-    with evaluation_mode(model):
+    with evaluation_mode(model), mixed_precision(network, bf16):
         for batch in batches_by_length([len(row.ids) for row in rows], batch_size):
             chunk = [rows[index] for index in batch]
             hidden, log_probs = _forward(network, chunk, pad_id(tokenizer))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from isodistill.runs import EVALUATION_FILE, RUN_FILE, RunRecord
 from isodistill.study.cells import Cell
 from isodistill.study.execute import ORACLE_FILE, TRAINING_FILE
 from isodistill.study.folder import CELL_FILE, METRICS_FILE, StudyFolder
-from isodistill.study.weights import WEIGHTS, check_weights
+from isodistill.study.weights import WEIGHTS, check_weights, recorded_weights
 
 _PROBLEMS = "problems-"
 _PROBLEM_FIELDS = ("split", "set_id", "domain", "family", "depth", "prompt", "cue", "answer")
@@ -107,22 +106,22 @@ def store_cells(folder: StudyFolder, archive: Path) -> int:
     return added
 
 
-def restore_cells(folder: StudyFolder, archive: Path, weights: Mapping[str, str | None]) -> int:
+def restore_cells(folder: StudyFolder, archive: Path) -> int:
     """Puts the cells of an archive that a study lacks into its folder, as finished.
 
     Args:
         folder: The study; nobody else may be working on it.
         archive: The archive's folder; one that is not there holds nothing.
-        weights: The digests of the students' weights as they are here.
 
     Returns:
         How many cells were restored.
 
     Raises:
         IsodistillError: if a file of the archive is damaged, does not belong to its name, or holds a run of other
-            weights; nothing of it is restored.
+            weights than the study's cells; nothing of it is restored.
     """
     restored = 0
+    weights = recorded_weights(folder)
     for file in sorted(archive.glob("*.json")):
         if file.name.startswith(_PROBLEMS) or folder.state(file.stem) == "finished":
             continue
@@ -135,7 +134,9 @@ def restore_cells(folder: StudyFolder, archive: Path, weights: Mapping[str, str 
         if stored.cell.slug != file.stem:
             raise IsodistillError(f"{file} holds the cell {stored.cell.slug}: give it that name, or delete it")
         if stored.metrics.get(WEIGHTS) is not None:
-            check_weights({stored.cell.student: stored.metrics[WEIGHTS]}, weights, str(file))
+            digest = stored.metrics[WEIGHTS]
+            check_weights({stored.cell.student: digest}, weights, str(file))
+            weights[stored.cell.student] = digest
         evaluations = {name: _unpack(packed, file) for name, packed in stored.evaluations.items()}
         place = folder.cell_folder(stored.cell.slug)
         place.mkdir(parents=True, exist_ok=True)

@@ -35,11 +35,13 @@ class DataEntry(_Model):
         generate: How it is generated.
         teacher: The symbolic teacher's options.
         path: The folder of a distilled data set.
+        students: Which of the study's students it is for; ``None`` for all of them.
     """
 
     generate: GenerationConfig | None = None
     teacher: dict[str, Any] = Field(default_factory=dict)
     path: str | None = None
+    students: tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -198,6 +200,13 @@ class StudyConfig(_Model):
         for name in self.data:
             if not re.match(_NAME, name):
                 raise ValueError(f"the data name {name!r} may hold letters, digits, dots, dashes and underscores only")
+        for name, entry in self.data.items():
+            for student in entry.students or ():
+                if student not in self.students:
+                    raise ValueError(f"data.{name} is for {student!r}, which is not among the students")
+        for student in self.students:
+            if all(pair[0] != student for pair in self.pairs):
+                raise ValueError(f"no data set is for the student {student!r}")
         if self.baseline not in self.methods:
             raise ValueError(f"the baseline {self.baseline!r} is not among the methods {', '.join(self.methods)}")
         for name in self.shuffled:
@@ -206,6 +215,16 @@ class StudyConfig(_Model):
         if self.shuffled and "shuffled_domains" not in self.controls:
             raise ValueError("shuffled names methods for the control shuffled_domains, which controls does not have")
         return self
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The student and the data set of each comparison, students first."""
+        return [
+            (student, name)
+            for student in self.students
+            for name, entry in self.data.items()
+            if entry.students is None or student in entry.students
+        ]
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -100,7 +100,7 @@ class Planner:
         """
         return [
             cell
-            for student, data in self._grid()
+            for student, data in self.config.pairs
             for arm in self.arms
             for trial in self.trials.get(arm.label, ())
             for cell in self._cells_of_trial(arm, trial, data, student)
@@ -116,7 +116,7 @@ class Planner:
             The tuning of each arm, data set and student.
         """
         found = []
-        for student, data in self._grid():
+        for student, data in self.config.pairs:
             for label, trials in self.trials.items():
                 arm = next(arm for arm in self.arms if arm.label == label)
                 scored = [self._score(folder, arm, trial, data, student) for trial in trials]
@@ -137,7 +137,7 @@ class Planner:
         cells: dict[str, Cell] = {}
         entries = []
         for rule in self.config.rules:
-            for student, data in self._grid():
+            for student, data in self.config.pairs:
                 for arm in self.arms:
                     trial: Trial | None = Trial()
                     if rule != AS_GIVEN and arm.kind != "untuned":
@@ -163,9 +163,6 @@ class Planner:
         # Those of a student stand together: a worker loads each student once.
         order = {student: place for place, student in enumerate(self.config.students)}
         return sorted(cells.values(), key=lambda cell: order[cell.student]), entries
-
-    def _grid(self) -> Iterator[tuple[str, str]]:
-        return ((student, data) for student in self.config.students for data in self.config.data)
 
     def _cells_of_trial(self, arm: Arm, trial: Trial, data: str, student: str) -> list[Cell]:
         search = self.config.search

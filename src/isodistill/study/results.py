@@ -77,18 +77,17 @@ def sum_up(folder: StudyFolder, failed: dict[str, str]) -> Results:
     found = []
     for rule in config.rules:
         finals = folder.finals(rule)
-        for student in config.students:
-            for data in config.data:
-                runs = [run for run in finals if run.data == data and run.student == student]
-                found.append(
-                    Result(
-                        rule=rule,
-                        data=data,
-                        student=student,
-                        controls=list(dict.fromkeys(run.arm for run in runs if run.control)),
-                        effects=_effects(runs, config.baseline, config.evaluation.bootstrap_samples),
-                    )
+        for student, data in config.pairs:
+            runs = [run for run in finals if run.data == data and run.student == student]
+            found.append(
+                Result(
+                    rule=rule,
+                    data=data,
+                    student=student,
+                    controls=list(dict.fromkeys(run.arm for run in runs if run.control)),
+                    effects=_effects(runs, config.baseline, config.evaluation.bootstrap_samples),
                 )
+            )
     results = Results(
         versions={name: metadata.version(name) for name in _PACKAGES},
         config=config.model_dump(mode="json"),

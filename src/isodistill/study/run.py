@@ -47,7 +47,7 @@ class Outcome:
 
 
 def prepare_study(config: StudyConfig, out: Path, progress: Progress | None = None) -> tuple[StudyFolder, Planner]:
-    """Checks a study, opens its folder, and makes its students and data where they are missing.
+    """Opens a study, and makes all of its students and data where they are missing.
 
     Args:
         config: The study.
@@ -60,17 +60,32 @@ def prepare_study(config: StudyConfig, out: Path, progress: Progress | None = No
     Raises:
         IsodistillError: if anything is wrong with the study; nothing costly has been done then.
     """
-    for name, entry in config.data.items():
-        check_data(name, entry)
-    study_benchmarks(config.benchmarks, config.evaluation)
-    known = {name: facts(name, entry) for name, entry in config.data.items()}
-    planner = Planner(config, known)
-    folder = StudyFolder.create(out, config)
+    folder, planner = _open_study(config, out)
     for student in config.students:
         resolve_student(student)
     for name in config.data:
-        StudyData(folder).make(name, known[name], progress)
+        StudyData(folder).make(name, planner.data[name], progress)
     return folder, planner
+
+
+def _open_study(config: StudyConfig, out: Path) -> tuple[StudyFolder, Planner]:
+    for name, entry in config.data.items():
+        check_data(name, entry)
+    study_benchmarks(config.benchmarks, config.evaluation)
+    planner = Planner(config, {name: facts(name, entry) for name, entry in config.data.items()})
+    return StudyFolder.create(out, config), planner
+
+
+def _provide(folder: StudyFolder, planner: Planner, cells: Sequence[Cell], progress: Progress | None) -> None:
+    """Makes the students and the data that some cells need, the students first: other weights are told before any work."""
+    needed = {cell.student for cell in cells}
+    students = [student for student in folder.config.students if student in needed]
+    for student in students:
+        resolve_student(student)
+    weights = {student: weights_digest(student) for student in students}
+    check_weights(recorded_weights(folder), weights, str(folder.root))
+    for name in dict.fromkeys(cell.data for cell in cells):
+        StudyData(folder).make(name, planner.data[name], progress)
 
 
 def run_study(
@@ -102,12 +117,10 @@ def run_study(
     Raises:
         IsodistillError: if anything is wrong with the study, or a worker cannot work.
     """
-    folder, planner = prepare_study(config, out, progress)
-    weights = {student: weights_digest(student) for student in config.students}
-    check_weights(recorded_weights(folder), weights, str(folder.root))
+    folder, planner = _open_study(config, out)
     if archive is None:
         return _run(folder, planner, workers, shard, retry_failed, progress)
-    restore_cells(folder, check_writable(archive), weights)  # told before the work, not after it
+    restore_cells(folder, check_writable(archive))  # told before the work, not after it
     try:
         return _run(folder, planner, workers, shard, retry_failed, progress)
     finally:
@@ -124,7 +137,7 @@ def _run(
 ) -> Outcome:
     outcome = Outcome(folder)
     plan = Plan(cells={"trial": planner.trial_cells()})
-    _run_stage(folder, plan, "trial", workers, shard, retry_failed, progress)
+    _run_stage(folder, planner, plan, "trial", workers, shard, retry_failed, progress)
     outcome.missing = _open(folder, plan.cells["trial"])
     if not outcome.missing:
         outcome.stage = "final"
@@ -132,7 +145,7 @@ def _run(
         if tunings:
             record_trials(folder, tunings)
         plan.cells["final"], plan.finals = planner.final_cells(tunings)
-        _run_stage(folder, plan, "final", workers, shard, retry_failed, progress)
+        _run_stage(folder, planner, plan, "final", workers, shard, retry_failed, progress)
         outcome.missing = _open(folder, plan.cells["final"])
     outcome.failed = {
         cell.slug: folder.reason(cell.slug)
@@ -151,6 +164,7 @@ def _open(folder: StudyFolder, cells: Sequence[Cell]) -> int:
 
 def _run_stage(
     folder: StudyFolder,
+    planner: Planner,
     plan: Plan,
     stage: Stage,
     workers: int,
@@ -167,8 +181,10 @@ def _run_stage(
                 (place / ERROR_FILE).unlink(missing_ok=True)
                 clear(place)
     told = progress or (lambda stage, done, total: None)
-    if not _open(folder, cells):
+    left = [cell for cell in cells if folder.state(cell.slug) == "open"]
+    if not left:
         return
+    _provide(folder, planner, left, progress)
     if workers:
         _launch(folder, stage, cells, workers, shard, told)
         return

@@ -89,7 +89,7 @@ def measure_times(folder: StudyFolder, planner: Planner, threads: int = 1, progr
     torch.set_num_threads(threads)
     students, data = Students(), StudyData(folder)
     methods = [arm for arm in planner.arms if arm.kind == "method"]
-    pairs = [(student, name) for student in folder.config.students for name in folder.config.data]
+    pairs = folder.config.pairs
     for done, (student, name, arm) in enumerate([(s, n, arm) for s, n in pairs for arm in [None, *methods]]):
         if progress is not None:
             progress("measure", done, len(pairs) * (len(methods) + 1))
