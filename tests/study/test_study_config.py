@@ -159,7 +159,10 @@ def test_data_may_be_for_some_of_the_students(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("students", "told"),
-    [(["c/c"], "data.main is for 'c/c', which is not among the students"), (["a/a"], "no data set is for the student 'b/b'")],
+    [
+        (["c/c"], "data.main is for 'c/c', which is not among the students"),
+        (["a/a"], "no data set is for the student 'b/b'"),
+    ],
 )
 def test_data_for_a_student_that_is_not_there_is_refused(students: list[str], told: str) -> None:
     data = study_values(Path("student"))["data"]["main"] | {"students": students}

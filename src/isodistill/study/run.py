@@ -77,7 +77,7 @@ def _open_study(config: StudyConfig, out: Path) -> tuple[StudyFolder, Planner]:
 
 
 def _provide(folder: StudyFolder, planner: Planner, cells: Sequence[Cell], progress: Progress | None) -> None:
-    """Makes the students and the data that some cells need, the students first: other weights are told before any work."""
+    """Makes the students and the data that some cells need; other weights are told before any data is made."""
     needed = {cell.student for cell in cells}
     students = [student for student in folder.config.students if student in needed]
     for student in students:
