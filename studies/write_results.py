@@ -71,16 +71,20 @@ def write_study(file: Path, results: Results, out: Path) -> list[str]:
     raw = f"studies/results/{file.stem}.json"
     seeds = ", ".join(str(seed) for seed in study.get("seeds", [0, 1, 2]))
     lines += [f"`make study NAME={file.stem}`; raw results in [{raw}](../{raw}); training seeds {seeds}.", ""]
-    for number, result in enumerate(results.results):
+    pooled = {entry.get("draw_of") for entry in study["data"].values()} - {None}
+    shown = [each for each in results.results if study["data"][each.data].get("draw_of") is None] + results.pooled
+    for number, result in enumerate(shown):
         if not result.effects:
             continue
-        several = len(results.results) > 1
+        several = len(shown) > 1
         if several:
             lines += [
                 f"### {escape(result.data)}, {escape(result.student)}, {result.rule.replace('_', ' ')}",
                 "",
             ]
         lines += [*accuracy_table(result), "", *consistency_table(result), ""]
+        if result.data in pooled:
+            lines += [*draws_table(result), ""]
         name = f"{file.stem}-{number}" if several else file.stem
         drawn = [(title, each) for measure, title in DRAWN.items() if (each := _measure(result, measure)) is not None]
         chart = Chart(name, "Dots with intervals by arm.", "", DOT_HEADER, dot_rows(drawn), dot_panels(drawn))
@@ -120,6 +124,27 @@ def accuracy_table(result: Result) -> list[str]:
             p = f"{effect.p_holm:.3f}"
         label = f"{escape(arm)} (control)" if arm in result.controls else escape(arm)
         lines.append(f"| {' | '.join([label, *cells, f'{100 * group.mean:.1f}{spread}', points, p])} |")
+    return lines
+
+
+def draws_table(result: Result) -> list[str]:
+    """Writes accuracy out of distribution by arm and draw, in %.
+
+    Args:
+        result: A comparison over draws.
+
+    Returns:
+        The lines of a Markdown table.
+    """
+    ood = _measure(result, "ood_accuracy")
+    assert ood is not None
+    draws = len(ood.groups[ood.baseline].by_seed)
+    lines = [
+        f"| out of distribution, by draw | {' | '.join(str(n + 1) for n in range(draws))} |",
+        "|---" * (draws + 1) + "|",
+    ]
+    for arm, group in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
+        lines.append(f"| {escape(arm)} | {' | '.join(f'{100 * value:.1f}' for value in group.by_seed)} |")
     return lines
 
 

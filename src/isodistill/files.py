@@ -19,13 +19,26 @@ def write_text_atomically(path: Path, text: str) -> Path:
     Returns:
         The path.
     """
+    return write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> Path:
+    """Writes a file under a temporary name beside its place, then renames it.
+
+    Args:
+        path: Where the file is to stand; missing folders are made, an old file is replaced.
+        content: Its contents.
+
+    Returns:
+        The path.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; a result is an ordinary file

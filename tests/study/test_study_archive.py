@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -70,17 +71,17 @@ def test_another_folder_goes_on_from_the_archive(
         assert json.loads((run.folder / "metrics.json").read_text()) == json.loads(
             (other.folder / "metrics.json").read_text()
         )
-    assert (tmp_path / "cells" / _trial(archive).stem / "oracle.json").is_file()
+    assert (tmp_path / "cells" / _slug(_trial(archive)) / "oracle.json").is_file()
 
 
 def test_the_texts_are_stored_once(finished: Outcome, archive: Path) -> None:
     cells = list((finished.folder.root / "cells").glob("*"))
-    stored = [file for file in archive.glob("*.json") if not file.name.startswith("problems-")]
-    assert {file.stem for file in stored} == {place.name for place in cells}
+    stored = [file for file in archive.glob("*.json.gz") if not file.name.startswith("problems-")]
+    assert {_slug(file) for file in stored} == {place.name for place in cells}
     whole = sum(file.stat().st_size for place in cells for file in place.glob("*.json*"))
-    assert sum(file.stat().st_size for file in archive.iterdir()) < 0.6 * whole
+    assert sum(file.stat().st_size for file in archive.iterdir()) < 0.2 * whole
     assert len(list(archive.glob("problems-*"))) == 3, "of the trials, of the oracle and of the runs that count"
-    assert not any('"prompt"' in file.read_text() for file in stored)
+    assert not any(b'"prompt"' in gzip.decompress(file.read_bytes()) for file in stored)
     assert store_cells(finished.folder, archive) == 0
 
 
@@ -97,9 +98,9 @@ def test_what_is_finished_when_a_study_is_cut_off_is_stored(
     monkeypatch.setattr(execute, "run_training", second_is_cut_off)
     with pytest.raises(KeyboardInterrupt):
         run_study(config, tmp_path / "out", workers=0, archive=tmp_path / "archive")
-    assert [file.stem.split("-")[0] for file in sorted((tmp_path / "archive").glob("*.json"))] == ["problems"] * 2 + [
-        "trial"
-    ]
+    assert [file.name.split("-")[0] for file in sorted((tmp_path / "archive").glob("*.json.gz"))] == [
+        "problems"
+    ] * 2 + ["trial"]
 
 
 @pytest.mark.parametrize("fault", ["half", "name", "texts", "gone"])
@@ -112,16 +113,20 @@ def test_a_damaged_archive_is_refused_and_restores_nothing_of_the_file(
         (copy / file.name).write_bytes(file.read_bytes())
     trial = _trial(copy)
     if fault == "half":
-        trial.write_text(trial.read_text()[:200])
+        trial.write_bytes(trial.read_bytes()[:200])
     elif fault == "name":
-        trial = trial.rename(copy / "other.json")
+        trial = trial.rename(copy / "other.json.gz")
     else:
         for texts in copy.glob("problems-*"):
-            texts.unlink() if fault == "gone" else texts.write_text(texts.read_text().replace("True", "False"))
+            if fault == "gone":
+                texts.unlink()
+            else:
+                other = gzip.decompress(texts.read_bytes()).replace(b"True", b"False")
+                texts.write_bytes(gzip.compress(other))
     folder = StudyFolder.create(tmp_path / "out", config)
     with pytest.raises(IsodistillError, match="delete it"):
         restore_cells(folder, copy)
-    assert not (tmp_path / "out" / "cells" / trial.stem / "metrics.json").exists()
+    assert not (tmp_path / "out" / "cells" / _slug(trial) / "metrics.json").exists()
 
 
 def test_a_finished_student_is_neither_pretrained_nor_given_data_again(
@@ -177,6 +182,10 @@ def test_the_digest_names_the_weights_and_not_their_place(tmp_path: Path) -> Non
     assert weights_digest("org/model") is None
 
 
+def _slug(file: Path) -> str:
+    return file.name.removesuffix(".json.gz")
+
+
 def _trial(archive: Path) -> Path:
-    (file,) = archive.glob("trial-*.json")
+    (file,) = archive.glob("trial-*.json.gz")
     return file

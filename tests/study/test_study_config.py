@@ -170,6 +170,15 @@ def test_data_for_a_student_that_is_not_there_is_refused(students: list[str], to
         study(students=["a/a", "b/b"], data={"main": data})
 
 
+def test_draws_are_alike_but_for_their_seed() -> None:
+    data = study_values(Path("student"))["data"]["main"] | {"draw_of": "main"}
+    other = data | {"generate": data["generate"] | {"seed": 5}}
+    assert study(data={"one": data, "two": other}).data["two"].draw_of == "main"
+    third = data | {"generate": data["generate"] | {"validation_sets": 7}}
+    with pytest.raises(IsodistillError, match=r"data.third and data.one are draws of 'main' and differ in more"):
+        study(data={"one": data, "two": other, "third": third})
+
+
 def test_the_shuffled_control_runs_for_the_methods_that_are_named() -> None:
     methods = {"erm": {}, "iga": {}, "fishr": {}, "consistency": {}}
     config = study(methods=methods, controls=["shuffled_domains"], shuffled=["iga"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from isodistill.runs import RunRecord
 from isodistill.study import StudyFolder, execute
 from isodistill.study.config import StudyConfig, parse_study
 from isodistill.study.data import laid_aside
+from isodistill.study.results import Results
 from isodistill.study.run import Outcome, run_study
 
 SHORT = {
@@ -327,3 +329,27 @@ def test_final_runs_are_measured_on_benchmarks_too(student: Path, tmp_path: Path
     with pytest.raises(IsodistillError, match="sudoku"):
         run_study(parse_study(values, "test"), tmp_path / "refused", workers=0)
     assert not (tmp_path / "refused").exists()
+
+
+def test_draws_of_student_and_problems_are_taken_together(student: Path, tmp_path: Path) -> None:
+    """Each draw has a student and problems of its own; the pooled comparison counts each as one value."""
+    other = tmp_path / "other-student"
+    shutil.copytree(student, other)
+    values = study_values(student, methods={"erm": {}, "iga": {}}, training=SHORT, seeds=[0])
+    main = values["data"]["main"]
+    again = main | {"generate": main["generate"] | {"seed": 77}}
+    values["students"] = [str(student), str(other)]
+    values["data"] = {
+        "one": main | {"students": [str(student)], "draw_of": "main"},
+        "two": again | {"students": [str(other)], "draw_of": "main"},
+    }
+    outcome = run_study(parse_study(values, "test"), tmp_path / "study", workers=0)
+    assert outcome.results is not None
+    assert [(each.student, each.data) for each in outcome.results.results] == [
+        (str(student), "one"),
+        (str(other), "two"),
+    ]
+    (pooled,) = outcome.results.pooled
+    for place, single in enumerate(outcome.results.results):
+        assert pooled.effects[0].groups["iga"].by_seed[place] == single.effects[0].groups["iga"].mean
+    assert Results.model_validate_json((tmp_path / "study" / "results.json").read_text()) == outcome.results

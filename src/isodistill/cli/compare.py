@@ -76,7 +76,7 @@ def _tell(outcome: Outcome) -> None:
     from isodistill.cli.progress import console
 
     screen = console()
-    for result in outcome.results.results if outcome.results else ():
+    for result in (*outcome.results.results, *outcome.results.pooled) if outcome.results else ():
         screen.print(results_table(result))
     for slug, reason in outcome.failed.items():
         screen.print(f"failed: {slug}: {reason}", markup=False, highlight=False)

@@ -27,6 +27,19 @@ _OWN_BOUNDS = {"ood_gap": (-1.0, 1.0), "cka": (0.0, 1.0)}
 _CUE_PAIRS = (("cue_absent", "cue_reversed"), ("unseen_domain", "unseen_domain__cue_reversed"))
 
 
+def bounds_of(measure: str, unit: Unit) -> tuple[float, float]:
+    """Tells the range that a measure can have.
+
+    Args:
+        measure: Its name.
+        unit: Its unit.
+
+    Returns:
+        The least and the greatest value.
+    """
+    return _OWN_BOUNDS.get(measure, _BOUNDS[unit])
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -58,7 +71,8 @@ class MeasureEffects(_Model):
         better: Which direction is an improvement; ``"neither"`` where it is not one by itself.
         splits: The splits that it is averaged over, each with the same weight.
         over: What the intervals resample. A measure that is no mean over sets (a worst domain, a distance of states)
-            is known for each run alone, and its intervals cover ``"seeds"`` only.
+            is known for each run alone, and its intervals cover ``"seeds"`` only. ``"draws"`` are those of students and
+            problems too (`isodistill.statistics.draws`): each counts as one value, and stands where a seed stands else.
         baseline: The baseline's label.
         groups: Every group's value by label.
         effects: Every other group against the baseline, paired run by run, with Holm's correction over the groups of
@@ -72,7 +86,7 @@ class MeasureEffects(_Model):
     unit: Unit
     better: Better
     splits: list[str]
-    over: Literal["seeds and sets", "seeds"]
+    over: Literal["seeds and sets", "seeds", "draws"]
     baseline: str
     groups: dict[str, GroupValue]
     effects: dict[str, MethodEffect]
@@ -177,7 +191,7 @@ def measure_effects(
             over: Literal["seeds and sets", "seeds"] = "seeds" if by_run else "seeds and sets"
             effects = _effects(values, pairs, baseline, samples, seed, by_run)
             tests = _mcnemar(flags, pairs, baseline) if flags else {}
-            bounds = _OWN_BOUNDS.get(name, _BOUNDS[unit])
+            bounds = bounds_of(name, unit)
             measured = {
                 label: _group(array, values.counts, samples, seed, by_run, bounds)
                 for label, array in values.groups.items()

@@ -13,7 +13,9 @@ from isodistill.errors import IsodistillError
 from isodistill.statistics.bootstrap import Estimate, bootstrap_over_seeds
 from isodistill.statistics.significance import holm, paired_t_test, sign_flip_test
 
-TestName = Literal["sign flips of seeds", "t-test over seeds", "sign flips of sets"]
+TestName = Literal[
+    "sign flips of seeds", "t-test over seeds", "sign flips of sets", "sign flips of draws", "t-test over draws"
+]
 
 LEVEL = 0.05
 """The level of significance after Holm's correction."""
@@ -34,7 +36,7 @@ class MethodEffect(BaseModel):
         significant: Whether ``p_holm`` is at most `LEVEL` and the effect's interval leaves out zero.
         test: What gave the p-value. With one seed it is ``"sign flips of sets"``, which speaks of these two trained
             models on other test sets, and not of the methods.
-        seeds: The number of seeds.
+        seeds: The number of seeds, or of draws.
         sets: The number of isomer sets.
     """
 

@@ -1,22 +1,24 @@
 """A study's finished cells in small files, so that it can go on on another machine, on another day.
 
 A cell's folder holds a megabyte, most of it the problems' texts, which all cells share, and the log of each step. The
-archive keeps one file for each finished cell and one for each list of problems; what is restored gives the same results
-to the last digit. Adapters, logs and learning curves stay behind.
+archive keeps one compressed file for each finished cell and one for each list of problems; what is restored gives the
+same results to the last digit. Adapters, logs and learning curves stay behind.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from isodistill.errors import IsodistillError
 from isodistill.evaluation.results import Evaluation
-from isodistill.files import check_writable, write_text_atomically
+from isodistill.files import check_writable, write_bytes_atomically, write_text_atomically
 from isodistill.runs import EVALUATION_FILE, RUN_FILE, RunRecord
 from isodistill.study.cells import Cell
 from isodistill.study.execute import ORACLE_FILE, TRAINING_FILE
@@ -24,6 +26,8 @@ from isodistill.study.folder import CELL_FILE, METRICS_FILE, StudyFolder
 from isodistill.study.weights import WEIGHTS, check_weights, recorded_weights
 
 _PROBLEMS = "problems-"
+_ENDING = ".json.gz"
+_DAMAGED = (OSError, EOFError, zlib.error, ValueError)  # a pydantic ValidationError is a ValueError
 _PROBLEM_FIELDS = ("split", "set_id", "domain", "family", "depth", "prompt", "cue", "answer")
 
 
@@ -89,7 +93,7 @@ def store_cells(folder: StudyFolder, archive: Path) -> int:
     check_writable(archive)
     added = 0
     for place in sorted((folder.root / "cells").glob("*")):
-        file = archive / f"{place.name}.json"
+        file = archive / f"{place.name}{_ENDING}"
         if file.is_file() or folder.state(place.name) != "finished":
             continue
         names = [name for name in (EVALUATION_FILE, ORACLE_FILE) if (place / name).is_file()]
@@ -101,7 +105,7 @@ def store_cells(folder: StudyFolder, archive: Path) -> int:
             run=None if run is None else run.model_copy(update={"log_history": []}),
             evaluations={name: _pack(Evaluation.load(place / name), archive) for name in names},
         )
-        write_text_atomically(file, stored.model_dump_json() + "\n")
+        _write(file, stored.model_dump_json())
         added += 1
     return added
 
@@ -122,16 +126,17 @@ def restore_cells(folder: StudyFolder, archive: Path) -> int:
     """
     restored = 0
     weights = recorded_weights(folder)
-    for file in sorted(archive.glob("*.json")):
-        if file.name.startswith(_PROBLEMS) or folder.state(file.stem) == "finished":
+    for file in sorted(archive.glob(f"*{_ENDING}")):
+        slug = file.name.removesuffix(_ENDING)
+        if file.name.startswith(_PROBLEMS) or folder.state(slug) == "finished":
             continue
         try:
-            stored = ArchivedCell.model_validate_json(file.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
+            stored = ArchivedCell.model_validate_json(_read(file))
+        except _DAMAGED as error:
             raise IsodistillError(
                 f"{file} is damaged ({type(error).__name__}): delete it, and its cell runs again"
             ) from None
-        if stored.cell.slug != file.stem:
+        if stored.cell.slug != slug:
             raise IsodistillError(f"{file} holds the cell {stored.cell.slug}: give it that name, or delete it")
         if stored.metrics.get(WEIGHTS) is not None:
             digest = stored.metrics[WEIGHTS]
@@ -157,9 +162,9 @@ def _pack(evaluation: Evaluation, archive: Path) -> PackedEvaluation:
     problems = [[getattr(item, name) for name in _PROBLEM_FIELDS] for item in items]
     text = json.dumps(problems, ensure_ascii=False, separators=(",", ":"))
     digest = _digest(text)
-    file = archive / f"{_PROBLEMS}{digest}.json"
+    file = archive / f"{_PROBLEMS}{digest}{_ENDING}"
     if not file.is_file():
-        write_text_atomically(file, text + "\n")
+        _write(file, text)
     choices: list[list[str]] = []
     kinds: list[int | None] = []
     for item in items:
@@ -180,9 +185,9 @@ def _pack(evaluation: Evaluation, archive: Path) -> PackedEvaluation:
 
 
 def _unpack(packed: PackedEvaluation, file: Path) -> Evaluation:
-    place = file.parent / f"{_PROBLEMS}{packed.problems}.json"
+    place = file.parent / f"{_PROBLEMS}{packed.problems}{_ENDING}"
     try:
-        text = place.read_text(encoding="utf-8").rstrip("\n")
+        text = _read(place)
         if _digest(text) != packed.problems:
             raise ValueError("other problems")
         problems = json.loads(text)
@@ -201,11 +206,19 @@ def _unpack(packed: PackedEvaluation, file: Path) -> Evaluation:
                 }
             )
         return Evaluation.model_validate(packed.head | {"items": items})
-    except (OSError, ValueError, IndexError, TypeError) as error:
+    except (*_DAMAGED, IndexError, TypeError) as error:
         raise IsodistillError(
             f"{file} cannot be put together with {place.name} ({type(error).__name__}): delete it, and its cell runs"
             " again"
         ) from None
+
+
+def _write(file: Path, text: str) -> None:
+    write_bytes_atomically(file, gzip.compress(text.encode(), mtime=0))  # the same text gives the same file
+
+
+def _read(file: Path) -> str:
+    return gzip.decompress(file.read_bytes()).decode()
 
 
 def _digest(text: str) -> str:

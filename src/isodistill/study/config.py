@@ -36,12 +36,15 @@ class DataEntry(_Model):
         teacher: The symbolic teacher's options.
         path: The folder of a distilled data set.
         students: Which of the study's students it is for; ``None`` for all of them.
+        draw_of: What it is a draw of: the comparisons on data sets of one such name are taken together too, each as one
+            value. They may differ in their seed and their students alone.
     """
 
     generate: GenerationConfig | None = None
     teacher: dict[str, Any] = Field(default_factory=dict)
     path: str | None = None
     students: tuple[str, ...] | None = Field(default=None, min_length=1)
+    draw_of: str | None = Field(default=None, pattern=_NAME)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -200,7 +203,16 @@ class StudyConfig(_Model):
         for name in self.data:
             if not re.match(_NAME, name):
                 raise ValueError(f"the data name {name!r} may hold letters, digits, dots, dashes and underscores only")
+        same: dict[str, tuple[str, Any]] = {}
         for name, entry in self.data.items():
+            if entry.draw_of is not None:
+                content = entry.model_dump(exclude={"students": True, "draw_of": True, "generate": {"seed"}})
+                first, known = same.setdefault(entry.draw_of, (name, content))
+                if content != known or entry.path is not None:
+                    raise ValueError(
+                        f"data.{name} and data.{first} are draws of {entry.draw_of!r} and differ in more than their"
+                        " seed: draws are generated alike"
+                    )
             for student in entry.students or ():
                 if student not in self.students:
                     raise ValueError(f"data.{name} is for {student!r}, which is not among the students")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from isodistill.evaluation import Evaluation
-from isodistill.evaluation.effects import MeasureEffects, measure_effects
+from isodistill.evaluation.effects import GroupValue, MeasureEffects, bounds_of, measure_effects
 from isodistill.files import write_text_atomically
 from isodistill.runs import EVALUATION_FILE
+from isodistill.statistics.draws import compare_over_draws, mean_over_draws
 from isodistill.study.folder import RESULTS_FILE, FinalRun, StudyFolder
 from isodistill.study.weights import recorded_weights
 
@@ -47,6 +48,7 @@ class Results(BaseModel):
         students: The digests of the students' weights, where they are known: a lab student that was pretrained on
             another machine is another student.
         results: One entry for each rule, data set and student.
+        pooled: One entry for each rule and each name that data sets are draws of, see `pool_draws`.
         failed: Why cells failed, by their slugs.
     """
 
@@ -56,6 +58,7 @@ class Results(BaseModel):
     config: dict[str, Any]
     students: dict[str, str] = {}
     results: list[Result]
+    pooled: list[Result] = []
     failed: dict[str, str]
 
 
@@ -93,6 +96,7 @@ def sum_up(folder: StudyFolder, failed: dict[str, str]) -> Results:
         config=config.model_dump(mode="json"),
         students=students,
         results=found,
+        pooled=pool_draws(found, {name: entry.draw_of for name, entry in config.data.items()}),
         failed=failed,
     )
     write_text_atomically(folder.root / RESULTS_FILE, results.model_dump_json(indent=1) + "\n")
@@ -108,3 +112,66 @@ def _effects(runs: Sequence[FinalRun], baseline: str, samples: int) -> list[Meas
     if baseline not in groups:
         return []
     return measure_effects(groups, baseline, samples, seeds=seeds)
+
+
+def pool_draws(results: Sequence[Result], draw_of: Mapping[str, str | None]) -> list[Result]:
+    """Takes the comparisons on draws of one thing together, each draw as one value.
+
+    Args:
+        results: A study's comparisons.
+        draw_of: What each data set is a draw of; ``None`` for none.
+
+    Returns:
+        One comparison for each rule and each name in `draw_of` that has two draws or more: ``data`` is that name,
+        ``student`` counts the draws, and ``by_seed`` holds the draws' means, in the order of `results`. An arm is left
+        out that is missing from a draw, and so is a measure.
+    """
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        name = draw_of.get(result.data)
+        if name is not None and result.effects:
+            groups.setdefault((result.rule, name), []).append(result)
+    return [_pool(rule, name, draws) for (rule, name), draws in groups.items() if len(draws) > 1]
+
+
+def _pool(rule: str, name: str, draws: Sequence[Result]) -> Result:
+    first = draws[0]
+    effects = []
+    for measure in first.effects:
+        same = [each for draw in draws for each in draw.effects if each.measure == measure.measure]
+        if len(same) == len(draws) and all(measure.baseline in each.groups for each in same):
+            effects.append(_measure(same))
+    return Result(
+        rule=rule,
+        data=name,
+        student=f"{len(draws)} draws",
+        controls=[arm for arm in first.controls if all(arm in draw.controls for draw in draws)],
+        effects=effects,
+    )
+
+
+def _measure(draws: Sequence[MeasureEffects]) -> MeasureEffects:
+    first = draws[0]
+    bounds = bounds_of(first.measure, first.unit)
+    values = {
+        arm: [each.groups[arm].mean for each in draws]
+        for arm in first.groups
+        if all(arm in each.groups for each in draws)
+    }
+    groups = {}
+    for arm, means in values.items():
+        mean = mean_over_draws(means, bounds)
+        assert mean is not None  # two draws or more
+        groups[arm] = GroupValue(mean=mean.value, low=mean.low, high=mean.high, by_seed=means)
+    sets = sum(max((effect.sets for effect in each.effects.values()), default=0) for each in draws)
+    return MeasureEffects(
+        measure=first.measure,
+        title=first.title,
+        unit=first.unit,
+        better=first.better,
+        splits=first.splits,
+        over="draws",
+        baseline=first.baseline,
+        groups=groups,
+        effects=compare_over_draws(values, first.baseline, bounds, sets),
+    )
