@@ -51,6 +51,7 @@ def test_the_exploratory_table_holds_the_numbers_of_its_runs() -> None:
     known = {
         tuple(f"{100 * value:.1f}" for value in (*(run["accuracy"][split] for split in splits), run["ood_accuracy"]))
         for run in runs
+        if set(splits) <= run["accuracy"].keys()
     }
     _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### A student that knows less")
     section, _, _ = section.partition("\n### ")
