@@ -4,7 +4,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from isodistill import GradientAligner, TensorAdamW
+from isodistill import GradientAligner, MaskedAdamW
 
 torch.manual_seed(0)
 config = LlamaConfig(
@@ -16,8 +16,9 @@ config = LlamaConfig(
     num_key_value_heads=2,
 )
 model = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=8, target_modules="all-linear"))
-optimizer = TensorAdamW((p for p in model.parameters() if p.requires_grad), lr=1e-2)
-aligner = GradientAligner(model, method="iga", mask_space="weight", tau=0.5, projection_rank=8)
+optimizer = MaskedAdamW((p for p in model.parameters() if p.requires_grad), lr=1e-2)
+aligner = GradientAligner(model, method="iga")
+aligner.attach_optimizer(optimizer)  # it measures its step by the gradient before the mask
 
 domain_ids = torch.arange(4).repeat(4)  # four sets, each with one sequence in every domain
 shared = torch.randint(0, 100, (4, 12)).repeat_interleave(4, 0)  # what the members of a set have in common

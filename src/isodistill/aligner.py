@@ -27,7 +27,8 @@ class GradientAligner:
 
     ::
 
-        aligner = GradientAligner(model, method="iga", mask_space="weight", tau=3.0, projection_rank=None)
+        aligner = GradientAligner(model, method="iga")
+        aligner.attach_optimizer(optimizer)  # a MaskedAdamW
         for batch in loader:
             with aligner.record(batch["domain_ids"]):
                 loss_of(model, batch).backward()
@@ -35,7 +36,8 @@ class GradientAligner:
             optimizer.step()
             optimizer.zero_grad()
 
-    With ``mask_stage="update"`` (the default in factor space) call `attach_optimizer` once, because the mask then
+    Call `attach_optimizer` once for an optimizer that needs to be told: `MaskedAdamW`, which measures its step by the
+    gradient before the mask, and any with ``mask_stage="update"`` (the default in factor space), where the mask
     multiplies the optimizer's update. A method that needs losses, a forward pass or paired sets (see
     `isodistill.methods.Needs`) gets them from `objective`, which computes the loss to back-propagate.
 

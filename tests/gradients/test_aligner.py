@@ -415,7 +415,10 @@ def test_uniform_weights_hold_for_methods_that_read_no_gradient(double_model, ba
 @pytest.mark.parametrize("space", ["factor", "weight", "factored", "tangent", "inputs", "directions", "subspace"])
 def test_masked_adamw_is_left_the_gradient_that_plain_training_would_have(model, batch, space):
     plain = plain_gradients(model, batch)
-    options = {"subspace": {"mask_space": "directions", "direction_rank": 16}, "factor": {"mask_stage": "gradient"}}
+    options = {
+        "subspace": {"mask_space": "directions", "direction_rank": 16},
+        "factor": {"mask_space": "factor", "mask_stage": "gradient"},
+    }
     options = {"mask_space": space} | options.get(space, {})
     aligner = GradientAligner(model, method="iga", tau=2.0, **options)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

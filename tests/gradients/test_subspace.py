@@ -107,6 +107,9 @@ def test_a_rank_without_its_space_is_refused() -> None:
 
 
 def test_an_estimator_without_its_space_or_unknown_is_refused() -> None:
-    for options in ({"conflict_estimator": "split"}, {"mask_space": "inputs", "conflict_estimator": "halves"}):
+    for options in (
+        {"mask_space": "weight", "conflict_estimator": "split"},
+        {"mask_space": "inputs", "conflict_estimator": "halves"},
+    ):
         with pytest.raises(Exception, match="conflict_estimator"):
             build_method("iga", **options)

@@ -54,7 +54,7 @@ def test_factor_space_masks_the_gradient(seed, tau):
 @given(seeds, st.floats(0.0, 5.0))
 def test_update_stage_leaves_the_gradient_and_returns_the_mask(seed, tau):
     gradients = {"l.lora_A": draw(seed, 4, 3, 6)}
-    method = IGA(tau=tau, statistics_decay=0.0)
+    method = IGA(tau=tau, mask_space="factor", statistics_decay=0.0)
     assert method.masks_update
     aligned, masks = method.align_factors(gradients, WINDOW)
     mean, mask = expected_mask(gradients["l.lora_A"], WEIGHTS, tau)
@@ -63,7 +63,7 @@ def test_update_stage_leaves_the_gradient_and_returns_the_mask(seed, tau):
 
 
 def test_the_mask_uses_averages_and_the_gradient_does_not():
-    method = IGA(tau=1.0, mask_stage="gradient", statistics_decay=0.5)
+    method = IGA(tau=1.0, mask_space="factor", mask_stage="gradient", statistics_decay=0.5)
     first, second = draw(0, 4, 3, 6), draw(1, 4, 3, 6)
     method.align_factors({"l.lora_A": first}, WINDOW)
     aligned, _ = method.align_factors({"l.lora_A": second}, WINDOW)
@@ -138,9 +138,18 @@ def test_wrong_options_are_refused_by_name(options, field):
 
 
 def test_defaults_of_the_stage():
-    assert IGA().masks_update
+    assert IGA(mask_space="factor").masks_update
     assert not IGA(mask_space="weight").masks_update
     assert IGA(mask_space="weight").needs == Needs(gradients="weight")
+
+
+def test_the_default_is_the_mask_on_32_directions_of_each_side():
+    default = IGA()
+    assert (default.mask_space, default.tau, default.masks_gradient) == ("directions", 1.0, True)
+    assert default.subspace is not None
+    assert default.subspace.rank == 32
+    assert IGA(direction_rank=8).subspace.rank == 8
+    assert IGA(mask_space="directions").subspace is None, "all directions, where the space is named"
 
 
 def test_build_method():

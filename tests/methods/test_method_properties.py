@@ -19,7 +19,7 @@ seeds = st.integers(0, 2**31)
 domain_counts = st.integers(2, 5)
 
 OPTIONS = {
-    "iga": {"mask_stage": "gradient"},
+    "iga": {"mask_space": "factor", "mask_stage": "gradient"},
     "vrex": {"anneal_fraction": 0.0},
     # A mask that is neither nothing nor everything on unit gradients.
     "sand_mask": {"tau": 0.2, "k": 1.0},

@@ -22,7 +22,7 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "groupdro": {"method": "groupdro", "eta": 0.5},
     "word_dropout": {"method": "word_dropout", "probability": 0.4},
     "nash_mtl_every_other": {"method": "nash_mtl", "update_weights_every": 2},
-    "iga": {"method": "iga", "mask_stage": "gradient", "tau": 0.5},
+    "iga": {"method": "iga", "mask_space": "factor", "mask_stage": "gradient", "tau": 0.5},
     "iga_factored": {"method": "iga", "mask_space": "factored", "tau": 0.5},
     "iga_tangent": {"method": "iga", "mask_space": "tangent", "tau": 0.5},
     "iga_inputs": {"method": "iga", "mask_space": "inputs", "tau": 0.5},
@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
     "iga_split": {"method": "iga", "mask_space": "directions", "conflict_estimator": "split", "tau": 0.5},
     "iga_subspace": {"method": "iga", "mask_space": "directions", "direction_rank": 3, "tau": 0.5},
     "iga_projected": {"method": "iga", "mask_space": "weight", "tau": 0.5, "projection_rank": 2},
-    "iga_with_groupdro": {"method": "iga", "mask_stage": "gradient", "penalty": "groupdro"},
+    "iga_with_groupdro": {"method": "iga", "mask_space": "factor", "mask_stage": "gradient", "penalty": "groupdro"},
     "pcgrad_with_fishr": {"method": "pcgrad", "penalty": "fishr", "penalty_options": {"anneal_fraction": 0.3}},
 }
 STATELESS = {"erm", "erm_balanced", "and_mask", "sand_mask", "consistency", "koyama", "cagrad", "mgda", "upgrad"} | {

@@ -202,7 +202,11 @@ def iga_by_hand(by_domain, w: list[float], tau: float) -> dict[str, torch.Tensor
 def test_iga_with_consistency_masks_the_gradients_of_the_penalised_loss(method):
     """Domain d's gradient is what the penalised loss sends through its own sequences, times 1 / w_d."""
     student, batch, tau = toy_student(), set_batch(), 0.7
-    options = {"tau": tau, "mask_stage": "gradient", "statistics_decay": 0.0} if method == "iga" else {}
+    options = (
+        {"tau": tau, "mask_space": "factor", "mask_stage": "gradient", "statistics_decay": 0.0}
+        if method == "iga"
+        else {}
+    )
     aligner = GradientAligner(
         student, method, penalty="consistency", penalty_options={"penalty_weight": 16.0}, **options
     )
@@ -233,6 +237,7 @@ def test_iga_with_vrex_masks_the_reweighted_gradients(weighting):
         penalty_options={"penalty_weight": weight, "anneal_fraction": 0.0},
         domain_weighting=weighting,
         tau=tau,
+        mask_space="factor",
         mask_stage="gradient",
         statistics_decay=0.0,
     )

@@ -40,6 +40,9 @@ def test_every_study_is_valid_and_its_results_are_its_own() -> None:
             names = [name.partition(":")[0] for name in asked.pop("students")]
             assert [name.partition(":")[0] for name in ran.pop("students")] == names
             for label, arm in asked["methods"].items():
+                for option, value in {"mask_space": "factor", "tau": 3.0, "statistics_decay": 0.9}.items():
+                    if (arm["method"] or label) == "iga" and option not in ran["methods"][label]["method_options"]:
+                        assert arm["method_options"].pop(option) == value
                 if "optim" not in ran["methods"][label].get("training", {}):
                     assert arm.get("training", {}).pop("optim", PLAIN_OPTIMIZER) == PLAIN_OPTIMIZER
             assert ran == asked
@@ -72,6 +75,27 @@ def test_the_table_of_another_draw_of_the_student_holds_the_numbers_of_the_examp
         return iid, turned, by_seed, f"{100 * outside.mean:.1f}"
 
     _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### Another draw of student and data")
+    section, _, _ = section.partition("\n### ")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     ranked = sorted(measures["ood_accuracy"], key=lambda arm: -measures["ood_accuracy"][arm].mean)
     assert [tuple(cells[1:]) for cells in rows[2:]] == [row(arm) for arm in ranked]
+
+
+def test_the_table_of_the_students_holds_the_numbers_of_its_runs() -> None:
+    runs = json.loads((ROOT / "studies" / "exploratory.json").read_text())["runs"]
+    _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### The student decides")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    assert len(rows) == 2 + 6
+    for name, *values in rows[2:]:
+        seed, _, draw = name.partition(", ")
+        student = "lab:steps=2400" if seed == "default" else f"lab:steps=2400,{seed.strip('`')}"
+        mine = [run for run in runs if (run["data"], run["student"]) == ("L" if draw == "first" else "M", student)]
+        (untuned,) = (run for run in mine if run["kind"] == "untuned")
+        (plain,) = (
+            run
+            for run in mine
+            if run["kind"] == "method" and run["method"] == "erm" and run["training"]["learning_rate"] == 1.25e-3
+        )
+        splits = (plain["accuracy"][split] for split in ("iid", "cue_absent", "cue_reversed"))
+        told = (untuned["ood_accuracy"], *splits, plain["ood_accuracy"])
+        assert values == [f"{100 * value:.1f}" for value in told]

@@ -15,7 +15,7 @@ from isodistill.methods import METHODS
 from isodistill.trainer import IsomerConfig, IsomerTrainer
 
 CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS if name not in ("iga", "koyama")} | {
-    "iga_factor": {"method": "iga", "tau": 0.5},
+    "iga_factor": {"method": "iga", "tau": 0.5, "mask_space": "factor"},
     "iga_weight": {"method": "iga", "tau": 0.5, "mask_space": "weight"},
     "iga_factored": {"method": "iga", "tau": 0.5, "mask_space": "factored"},
     "iga_tangent": {"method": "iga", "tau": 0.5, "mask_space": "tangent"},
@@ -25,7 +25,7 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS i
     "iga_split": {"method": "iga", "tau": 0.5, "mask_space": "directions", "conflict_estimator": "split"},
     # DomainBed's weight of 1000 lets SGD diverge on this model.
     "koyama": {"method": "koyama", "method_options": {"penalty_weight": 0.5}},
-    "iga_with_consistency": {"method": "iga", "tau": 0.5, "penalty": "consistency"},
+    "iga_with_consistency": {"method": "iga", "tau": 0.5, "mask_space": "factor", "penalty": "consistency"},
     "pcgrad_with_vrex": {"method": "pcgrad", "penalty": "vrex"},
 }
 """Every method, and two combinations with a penalty."""

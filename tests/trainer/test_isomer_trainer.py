@@ -273,8 +273,9 @@ def test_checkpoints_hold_no_base_weights(tmp_path: Path) -> None:
     [
         ({"mask_space": "weight"}, True),
         ({"mask_space": "directions"}, True),
-        ({"mask_stage": "gradient"}, True),
-        ({}, False),
+        ({}, True),
+        ({"mask_space": "factor", "mask_stage": "gradient"}, True),
+        ({"mask_space": "factor"}, False),
         ({"mask_space": "weight", "tau": 0.0}, False),
         ({"mask_space": "weight", "optim": "sgd"}, False),
         ({"method": "erm", "mask_space": "weight"}, False),
@@ -295,4 +296,4 @@ def test_adam_on_a_masked_gradient_is_warned_of(tmp_path: Path) -> None:
         warnings.filterwarnings("error", message=".*masked_adamw.*")
         for number, options in enumerate(({}, {"optim": "tensor_adamw"}, {"tau": 0.0}, {"method": "erm"})):
             train(tmp_path / str(number), **({"tau": 0.5, "mask_space": "weight", "max_steps": 1} | options))
-        train(tmp_path / "factor", tau=0.5, max_steps=1)
+        train(tmp_path / "factor", tau=0.5, mask_space="factor", optim="adamw_torch", max_steps=1)

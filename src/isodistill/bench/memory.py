@@ -57,7 +57,7 @@ def memory_cases() -> dict[str, tuple[bool, dict[str, Any]]]:
     return {
         "erm (TRL's SFTTrainer)": (True, {}),
         "erm": (False, {"method": "erm"}),
-        "iga (factor)": (False, {"method": "iga"}),
+        "iga (factor)": (False, {"method": "iga", "mask_space": "factor"}),
         "iga (weight), no running averages": (False, weight | {"statistics_decay": 0.0}),
         "iga (weight)": (False, weight),
         "iga (factored)": (False, weight | {"mask_space": "factored"}),

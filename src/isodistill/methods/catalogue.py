@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from isodistill.methods import METHODS, Method, Needs, is_penalty
+from isodistill.methods import METHODS, Method, is_penalty
 from isodistill.methods.iga import MaskSpace
 
 
@@ -79,7 +79,10 @@ def describe(method: type[Method]) -> MethodEntry:
     words = needs.described()
     if method.name == "iga":
         spaces = ", ".join(space for space in MaskSpace.__args__ if space != "factor")  # type: ignore[attr-defined]
-        words = [*Needs(gradients="factor").described(), f"or per-domain weight gradients (mask_space {spaces})"]
+        words = [
+            f"per-domain weight gradients (mask_space {spaces})",
+            "or per-domain factor gradients (mask_space factor)",
+        ]
     return MethodEntry(
         name=method.name,
         summary=documentation.splitlines()[0] if documentation else "",

@@ -31,6 +31,9 @@ MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs", "direct
 MaskStage = Literal["gradient", "update"]
 ConflictEstimator = Literal["plain", "split"]
 
+DIRECTIONS = 32
+"""How many directions of each side are told apart by default."""
+
 
 class IGA(Method):
     """The continuous gradient conflict mask with projection onto the LoRA manifold.
@@ -65,6 +68,8 @@ class IGA(Method):
         mask_space: ``weight`` (dense G, one layer at a time), ``factor`` (adapter-sized), ``factored`` (dense G, row
             and column statistics), ``tangent`` (dense G, projected onto the tangent space), ``inputs`` (dense G, its
             input directions masked by how differently the domains use them) or ``directions`` (input and output).
+            ``None``, the default, is ``directions`` with a ``direction_rank`` of `DIRECTIONS` unless another is given:
+            what the studies show to learn (docs/results.md); entrywise masks hold the logic back too.
         mask_stage: ``gradient`` or ``update`` (factor space only); ``None`` picks ``update`` in factor space.
         statistics_decay: beta of the running averages, in [0, 1); 0 uses each step's own statistics.
         conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``; ``inputs`` and
@@ -91,16 +96,19 @@ class IGA(Method):
 
     def __init__(
         self,
-        tau: float = 3.0,
-        mask_space: MaskSpace = "factor",
+        tau: float = 1.0,
+        mask_space: MaskSpace | None = None,
         mask_stage: MaskStage | None = None,
-        statistics_decay: float = 0.9,
+        statistics_decay: float = 0.95,
         conflict_normalization: Normalization = "relative",
         projection_rank: int | None = None,
         projection: Literal["randomized", "exact"] = "randomized",
         direction_rank: int | None = None,
         conflict_estimator: ConflictEstimator = "plain",
     ) -> None:
+        if mask_space is None:
+            mask_space = "directions"
+            direction_rank = DIRECTIONS if direction_rank is None else direction_rank
         if not 0.0 <= tau < float("inf"):
             raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
         if mask_space not in get_args(MaskSpace):

@@ -56,7 +56,8 @@ class Case:
             raise IsodistillError(f"method={name!r} would change nothing: {self.method} reads no domain label")
         self.options: dict[str, Any] = {}
         if len(parts) == 2 and self.method == "iga" and parts[1] in get_args(MaskSpace):
-            self.options["mask_space"] = parts[1]
+            # The library's values when the committed table was made.
+            self.options |= {"mask_space": parts[1], "tau": 3.0, "statistics_decay": 0.9}
         elif len(parts) == 1 and self.method == "fishr":
             self.options["scale"] = "raw"  # here gradients are of order 1, as in the classifier that it was made for
         elif len(parts) != 1:

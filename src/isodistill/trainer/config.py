@@ -51,17 +51,20 @@ class IsomerConfig(SFTConfig):
     shuffle_domains: bool = field(
         default=False, metadata={"help": "Control: permute the domain labels, so that they mean nothing."}
     )
-    tau: float = field(default=3.0, metadata={"help": "Temperature of the conflict mask M = exp(-tau Z)."})
-    mask_space: str = field(
-        default="factor",
-        metadata={"help": "Where the mask acts: factor, weight, factored, tangent, inputs or directions."},
+    tau: float = field(default=1.0, metadata={"help": "Temperature of the conflict mask M = exp(-tau Z)."})
+    mask_space: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where the mask acts: factor, weight, factored, tangent, inputs or directions. Default: directions,"
+            " 32 of each side."
+        },
     )
     mask_stage: str | None = field(
         default=None,
         metadata={"help": "Mask the 'gradient' or the optimizer's 'update'. Default: update in factor space."},
     )
     statistics_decay: float = field(
-        default=0.9, metadata={"help": "Decay of the running mean and variance of the domain gradients, in [0, 1)."}
+        default=0.95, metadata={"help": "Decay of the running mean and variance of the domain gradients, in [0, 1)."}
     )
     conflict_normalization: str = field(
         default="relative", metadata={"help": "How variance becomes conflict: relative, bounded, layer_mean or raw."}
@@ -71,7 +74,9 @@ class IsomerConfig(SFTConfig):
     )
     direction_rank: int | None = field(
         default=None,
-        metadata={"help": "mask_space 'directions': the directions of each side told apart. Default: all."},
+        metadata={
+            "help": "mask_space 'directions': the directions of each side told apart. Default: all, if it is named."
+        },
     )
     conflict_estimator: str = field(
         default="plain",
