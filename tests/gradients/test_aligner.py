@@ -77,7 +77,7 @@ def test_scaling_the_loss_scales_the_result(model, batch, space, normalization, 
 
 
 def test_raw_normalization_does_not_scale(double_model, batch):
-    options = {"conflict_normalization": "raw", "tau": 1.0}
+    options = {"mask_space": "weight", "conflict_normalization": "raw", "tau": 1.0}
     found = aligned_gradients(double_model, batch, scale=1e3, **options)
     expected = {k: g * 1e3 for k, g in aligned_gradients(double_model, batch, **options).items()}
     assert relative_error(found, expected) > 0.1
@@ -101,7 +101,7 @@ def test_tap_and_loop_align_alike(double_model, batch, space):
 
 
 def test_uniform_weighting_averages_the_domains_own_means(double_model, batch):
-    found = aligned_gradients(double_model, batch, domain_weighting="uniform", tau=0.0)
+    found = aligned_gradients(double_model, batch, domain_weighting="uniform", mask_space="factor", tau=0.0)
     parts = [plain_gradients(double_model, part) for part in batch.domain_batches()]
     expected = {k: torch.stack([p[k] for p in parts]).mean(0) for k in parts[0]}
     assert relative_error(found, expected) < 1e-6
@@ -173,7 +173,9 @@ def test_mask_on_update_equals_mask_times_the_unmasked_change(double_model, opti
     optimizer, shadow_optimizer = (
         OPTIMIZERS[optimizer_name](list(trainable(m).values())) for m in (double_model, shadow)
     )
-    aligner = GradientAligner(double_model, engine=engine, mask_stage="update", tau=tau, statistics_decay=decay)
+    aligner = GradientAligner(
+        double_model, engine=engine, mask_space="factor", mask_stage="update", tau=tau, statistics_decay=decay
+    )
     aligner.attach_optimizer(optimizer)
     averages: dict[str, np.ndarray] = {}
     for step in range(1, 4):
@@ -210,7 +212,7 @@ def test_mask_on_update_equals_mask_times_the_unmasked_change(double_model, opti
 def test_detached_optimizer_is_no_longer_masked(double_model, batch):
     parameters = list(trainable(double_model).values())
     optimizer = torch.optim.SGD(parameters, lr=0.1)
-    aligner = GradientAligner(double_model, mask_stage="update", tau=3.0)
+    aligner = GradientAligner(double_model, mask_space="factor", mask_stage="update", tau=3.0)
     aligner.attach_optimizer(optimizer)
     backward(aligner, double_model, batch)
     aligner.step()
@@ -225,7 +227,7 @@ def test_factors_outside_the_optimizer_are_left_alone(double_model, batch):
     held = {k: p for k, p in trainable(double_model).items() if "lora_B" in k}
     rest = {k: p.detach().clone() for k, p in trainable(double_model).items() if k not in held}
     optimizer = torch.optim.SGD(list(held.values()), lr=0.1)
-    aligner = GradientAligner(double_model, tau=1.0)
+    aligner = GradientAligner(double_model, mask_space="factor", tau=1.0)
     aligner.attach_optimizer(optimizer)
     backward(aligner, double_model, batch)
     aligner.step()
@@ -331,7 +333,7 @@ def test_step_without_a_record_is_refused(model, engine):
 
 
 def test_update_stage_without_optimizer_is_refused(model, batch):
-    aligner = GradientAligner(model, mask_stage="update")
+    aligner = GradientAligner(model, mask_space="factor", mask_stage="update")
     backward(aligner, model, batch)
     with pytest.raises(IsodistillError, match="attach_optimizer"):
         aligner.step()

@@ -75,7 +75,7 @@ def test_uninterrupted_run_equals_resumed_run(case):
 
 def test_state_without_running_averages_is_empty():
     model = tiny_llama()
-    aligner = GradientAligner(model, statistics_decay=0.0, mask_stage="gradient")
+    aligner = GradientAligner(model, mask_space="factor", statistics_decay=0.0, mask_stage="gradient")
     backward(aligner, model, make_batch())
     aligner.step()
     assert aligner.state_dict().keys() == {"step"}

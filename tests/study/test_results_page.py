@@ -99,3 +99,22 @@ def test_the_table_of_the_students_holds_the_numbers_of_its_runs() -> None:
         splits = (plain["accuracy"][split] for split in ("iid", "cue_absent", "cue_reversed"))
         told = (untuned["ood_accuracy"], *splits, plain["ood_accuracy"])
         assert values == [f"{100 * value:.1f}" for value in told]
+
+
+def test_the_table_of_the_real_student_holds_the_numbers_of_its_runs() -> None:
+    runs = json.loads((ROOT / "studies" / "exploratory.json").read_text())["runs"]
+    lines = (ROOT / "docs" / "real-student.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"][2:]
+    data = ""
+    for problems, steps, name, *values in rows:
+        data = problems[-2] if problems else data
+        kind = "untuned" if name == "untuned" else "no_cue" if name.endswith("no cue") else "method"
+        (run,) = (
+            each
+            for each in runs
+            if (each["data"], each["kind"], each["method"]) == (data, kind, "iga" if name.startswith("IGA") else "erm")
+            and each["training"]["learning_rate"] == (3e-4 if "3e-4" in name else 1e-3)
+        )
+        assert steps == str(run["steps"] or "-")
+        splits = (run["accuracy"][split] for split in ("iid", "cue_reversed", "unseen_domain"))
+        assert values == [f"{100 * value:.1f}" for value in (*splits, run["ood_accuracy"])]

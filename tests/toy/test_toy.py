@@ -146,7 +146,7 @@ def test_every_row_has_as_many_trials_and_runs() -> None:
         for optimizer in OPTIMIZERS:
             default = row.defaults()[optimizer]
             assert default.optimizer == optimizer
-            assert default.options.keys() <= {"mask_space", "scale"}
+            assert default.options.keys() <= {"mask_space", "tau", "statistics_decay", "scale"}
             assert default.learning_rate == Trial().learning_rate
         for trial in trials:
             build_method(row.method, **trial.options)

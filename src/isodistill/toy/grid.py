@@ -64,7 +64,7 @@ class Case:
             raise IsodistillError(f"method={name!r} is unknown: only iga has spaces, {', '.join(get_args(MaskSpace))}")
 
     def trials(self) -> list[Trial]:
-        """Lists the trials: four settings under each optimizer, the library's defaults first.
+        """Lists the trials: four settings under each optimizer, the default ones first.
 
         Returns:
             Eight trials; the first and the fifth have default options.
