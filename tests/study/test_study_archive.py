@@ -83,6 +83,11 @@ def test_the_texts_are_stored_once(finished: Outcome, archive: Path) -> None:
     assert len(list(archive.glob("problems-*"))) == 3, "of the trials, of the oracle and of the runs that count"
     assert not any(b'"prompt"' in gzip.decompress(file.read_bytes()) for file in stored)
     assert store_cells(finished.folder, archive) == 0
+    place = str(finished.folder.root).encode()
+    for file in archive.iterdir():
+        text = gzip.decompress(file.read_bytes())
+        at = text.find(place)
+        assert at < 0, f"it is to be shared: {text[max(0, at - 60) : at + 120]!r}"
 
 
 def test_what_is_finished_when_a_study_is_cut_off_is_stored(

@@ -102,7 +102,7 @@ def store_cells(folder: StudyFolder, archive: Path) -> int:
             cell=Cell.model_validate_json((place / CELL_FILE).read_text(encoding="utf-8")),
             metrics=json.loads((place / METRICS_FILE).read_text(encoding="utf-8")),
             training=json.loads((place / TRAINING_FILE).read_text(encoding="utf-8")),
-            run=None if run is None else run.model_copy(update={"log_history": []}),
+            run=None if run is None else _portable(run, folder.root),
             evaluations={name: _pack(Evaluation.load(place / name), archive) for name in names},
         )
         _write(file, stored.model_dump_json())
@@ -155,6 +155,15 @@ def restore_cells(folder: StudyFolder, archive: Path) -> int:
         write_text_atomically(place / METRICS_FILE, json.dumps(stored.metrics, indent=1) + "\n")
         restored += 1
     return restored
+
+
+def _portable(run: RunRecord, root: Path) -> RunRecord:
+    """Leaves out the log, and where on this machine the study stands."""
+    settings = dict(run.settings)
+    data = Path(str(settings.get("job.data", "")))
+    if data.is_relative_to(root):
+        settings["job.data"] = data.relative_to(root).as_posix()
+    return run.model_copy(update={"log_history": [], "settings": settings})
 
 
 def _pack(evaluation: Evaluation, archive: Path) -> PackedEvaluation:
