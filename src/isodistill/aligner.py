@@ -28,7 +28,7 @@ class GradientAligner:
     ::
 
         aligner = GradientAligner(model, method="iga")
-        aligner.attach_optimizer(optimizer)  # a MaskedAdamW
+        aligner.attach_optimizer(optimizer)  # a MaskedAdamW: it measures its step by the gradient before the mask
         for batch in loader:
             with aligner.record(batch["domain_ids"]):
                 loss_of(model, batch).backward()
@@ -36,13 +36,11 @@ class GradientAligner:
             optimizer.step()
             optimizer.zero_grad()
 
-    Call `attach_optimizer` once for an optimizer that needs to be told: `MaskedAdamW`, which measures its step by the
-    gradient before the mask, and any with ``mask_stage="update"`` (the default in factor space), where the mask
-    multiplies the optimizer's update. A method that needs losses, a forward pass or paired sets (see
-    `isodistill.methods.Needs`) gets them from `objective`, which computes the loss to back-propagate.
+    Call `attach_optimizer` once for `MaskedAdamW`, and for any optimizer with ``mask_stage="update"`` (the default in
+    factor space). A method that needs losses, a forward pass or paired sets (see `isodistill.methods.Needs`) gets
+    them from `objective`, which computes the loss to back-propagate.
 
-    In a distributed run (an initialised default process group) the per-domain sums of all processes are added up
-    before they are combined, so that every process writes the same gradient.
+    In a distributed run the per-domain sums of all processes are added up first: all write the same gradient.
 
     Args:
         model: A PEFT model with one trainable LoRA adapter.

@@ -54,6 +54,21 @@ def test_it_stops_at_the_complete_answer_line(model: LlamaForCausalLM, tokenizer
     assert calls <= 5 * longest  # five batches, none decoding on to 60 tokens
 
 
+def test_a_student_that_is_sure_writes_the_same_in_bf16(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    prompts = [problem(domain, number) for domain in DOMAINS for number in range(10)]
+    seen: list[torch.dtype] = []
+    handle = model.lm_head.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    body = model.model.layers[0].mlp.down_proj.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    rough = generate_completions(model, tokenizer, prompts, max_new_tokens=12, bf16=True)
+    assert set(seen[::2]) == {torch.bfloat16}, "the body"
+    assert set(seen[1::2]) == {torch.float32}, "the head"
+    handle.remove()
+    body.remove()
+    assert rough == generate_completions(model, tokenizer, prompts, max_new_tokens=12)
+
+
 def test_it_stops_at_eos_and_at_the_limit(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     prompt = problem("law", 2)
     whole = generate_completions(model, tokenizer, [prompt], max_new_tokens=60)[0]

@@ -93,7 +93,9 @@ def test_bf16_runs_the_body_and_leaves_the_head_in_full_precision(tokenizer: Pre
         np.testing.assert_allclose(rough.log_likelihood, logits.log_softmax(0)[tokens].numpy(), rtol=1e-5)
 
 
-def test_an_error_in_the_head_leaves_no_hook_and_no_precision_behind(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_an_error_in_the_head_leaves_no_hook_and_no_precision_behind(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
     student = tiny_llama(tokenizer)
 
     def fail(*_: Any) -> None:
@@ -103,6 +105,10 @@ def test_an_error_in_the_head_leaves_no_hook_and_no_precision_behind(tokenizer: 
     with pytest.raises(RuntimeError, match="out of memory"):
         score_answers(student, tokenizer, PROMPTS[:1], [SINGLE], None, bf16=True)
     handle.remove()
+    with monkeypatch.context() as patch:
+        patch.setattr(student.lm_head, "forward", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            score_answers(student, tokenizer, PROMPTS[:1], [SINGLE], None, bf16=True)
     assert not torch.is_autocast_enabled("cpu")
     assert not student.lm_head._forward_pre_hooks
     assert not student.lm_head._forward_hooks

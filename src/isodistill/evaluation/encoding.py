@@ -196,7 +196,8 @@ def mixed_precision(model: Any, wanted: bool) -> Iterator[None]:
         return (args[0].to(module.weight.dtype), *args[1:])
 
     def come_back(*_: Any) -> None:
-        left.pop().__exit__(None, None, None)
+        if left:  # another hook's error may have come before `leave`
+            left.pop().__exit__(None, None, None)
 
     handles = [
         head.register_forward_pre_hook(leave),

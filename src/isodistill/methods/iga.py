@@ -31,8 +31,7 @@ MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs", "direct
 MaskStage = Literal["gradient", "update"]
 ConflictEstimator = Literal["plain", "split"]
 
-DIRECTIONS = 32
-"""How many directions of each side are told apart by default."""
+DIRECTIONS = 32  # of each side, by default
 
 
 class IGA(Method):
@@ -67,9 +66,8 @@ class IGA(Method):
         tau: The mask's temperature, not negative; 0 with full rank is plain training.
         mask_space: ``weight`` (dense G, one layer at a time), ``factor`` (adapter-sized), ``factored`` (dense G, row
             and column statistics), ``tangent`` (dense G, projected onto the tangent space), ``inputs`` (dense G, its
-            input directions masked by how differently the domains use them) or ``directions`` (input and output).
-            ``None``, the default, is ``directions`` with a ``direction_rank`` of `DIRECTIONS` unless another is given:
-            what the studies show to learn (docs/results.md); entrywise masks hold the logic back too.
+            input directions masked by how differently the domains use them) or ``directions`` (input and output);
+            ``None`` is the last with a ``direction_rank`` of `DIRECTIONS`, unless another is given (docs/method.md).
         mask_stage: ``gradient`` or ``update`` (factor space only); ``None`` picks ``update`` in factor space.
         statistics_decay: beta of the running averages, in [0, 1); 0 uses each step's own statistics.
         conflict_normalization: How V becomes Z: ``relative``, ``bounded``, ``layer_mean`` or ``raw``; ``inputs`` and
@@ -107,8 +105,7 @@ class IGA(Method):
         conflict_estimator: ConflictEstimator = "plain",
     ) -> None:
         if mask_space is None:
-            mask_space = "directions"
-            direction_rank = DIRECTIONS if direction_rank is None else direction_rank
+            mask_space, direction_rank = "directions", DIRECTIONS if direction_rank is None else direction_rank
         if not 0.0 <= tau < float("inf"):
             raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
         if mask_space not in get_args(MaskSpace):
@@ -156,8 +153,7 @@ class IGA(Method):
         whole = mask_space == "inputs" or (mask_space == "directions" and direction_rank is None)
         self.inputs = InputConflict(statistics_decay, split=split) if whole else None
         self.subspace = SubspaceConflict(direction_rank, statistics_decay, split=split) if direction_rank else None
-        self._meter = MaskMeter()
-        self._workspace = Workspace()
+        self._meter, self._workspace = MaskMeter(), Workspace()
 
     @property
     def needs(self) -> Needs:
@@ -222,9 +218,8 @@ class IGA(Method):
         A, B = layer.A.detach().to(masked.dtype), layer.B.detach().to(masked.dtype)
         if self.plain_gradients is not None:
             plain = pull_back(mean, A, B, layer.scaling)
-            self.plain_gradients |= zip(
-                (factor_name(layer, "lora_A"), factor_name(layer, "lora_B")), plain, strict=True
-            )
+            names = factor_name(layer, "lora_A"), factor_name(layer, "lora_B")
+            self.plain_gradients |= zip(names, plain, strict=True)
         if self.mask_space == "tangent":
             return tangent_lift(masked, A, B, layer.scaling)
         if self.projector is None:
@@ -256,8 +251,7 @@ class IGA(Method):
         moments = domain_moments(gradients, window.weights, self._workspace)
         sides = [Marginals(moments.mean.square().sum(axis), moments.variance.sum(axis)) for axis in (1, 0)]
         rows, columns = self._marginal_masks(name, *sides)
-        shape = tuple(moments.mean.shape)
-        out = self._workspace.take("mask", shape, moments.mean)
+        out = self._workspace.take("mask", tuple(moments.mean.shape), moments.mean)
         masked = torch.mul(moments.mean, rows.unsqueeze(1), out=out).mul_(columns)
         self._meter_marginals(name, rows, columns, masked, moment_energies(moments))
         return masked, moments.mean

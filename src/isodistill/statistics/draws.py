@@ -10,8 +10,8 @@ from scipy import stats
 
 from isodistill.errors import IsodistillError
 from isodistill.statistics.bootstrap import Estimate
-from isodistill.statistics.significance import holm, paired_t_test, sign_flip_test
-from isodistill.statistics.study import LEVEL, SEEDS_TO_FLIP, MethodEffect, TestName
+from isodistill.statistics.significance import paired_t_test, sign_flip_test
+from isodistill.statistics.study import SEEDS_TO_FLIP, MethodEffect, TestName, corrected_effects
 
 CONFIDENCE = 0.95
 
@@ -58,32 +58,19 @@ def compare_over_draws(
     if baseline not in arrays or len({len(each) for each in arrays.values()}) != 1 or len(arrays[baseline]) < 2:
         raise IsodistillError(f"Give the baseline {baseline!r} and every method the same draws, two or more.")
     reach = bounds[1] - bounds[0]
-    found: dict[str, tuple[Estimate, float]] = {}
+    found: dict[str, tuple[Estimate, float, TestName]] = {}
     flips = len(arrays[baseline]) >= SEEDS_TO_FLIP
     test: TestName = "sign flips of draws" if flips else "t-test over draws"
     for name, array in arrays.items():
         if name != baseline:
             difference = array - arrays[baseline]
-            effect = mean_over_draws(difference, (-reach, reach))
-            assert effect is not None  # fewer than two were refused
-            found[name] = effect, sign_flip_test(difference) if flips else paired_t_test(difference)
-    adjusted = dict(zip(found, holm([p_value for _, p_value in found.values()]), strict=True))
-    means = {name: mean_over_draws(array, bounds) for name, array in arrays.items()}
-    reference = means[baseline]
-    effects: dict[str, MethodEffect] = {}
-    for name, (effect, p_value) in found.items():
-        mean = means[name]
-        assert mean is not None
-        assert reference is not None
-        effects[name] = MethodEffect(
-            mean=mean,
-            baseline=reference,
-            effect=effect,
-            p_value=p_value,
-            p_holm=adjusted[name],
-            significant=adjusted[name] <= LEVEL and (effect.low > 0 or effect.high < 0),
-            test=test,
-            seeds=len(arrays[name]),
-            sets=sets,
-        )
-    return effects
+            p_value = sign_flip_test(difference) if flips else paired_t_test(difference)
+            found[name] = _mean(difference, (-reach, reach)), p_value, test
+    means = {name: _mean(array, bounds) for name, array in arrays.items()}
+    return corrected_effects(found, means, baseline, seeds=len(arrays[baseline]), sets=sets)
+
+
+def _mean(values: NDArray[np.float64], bounds: tuple[float, float]) -> Estimate:
+    estimate = mean_over_draws(values, bounds)
+    assert estimate is not None  # fewer than two draws were refused
+    return estimate

@@ -107,19 +107,42 @@ def compare_with_baseline(
             difference = array - arrays[baseline]
             p_value, test = _test(difference, items, samples, seed)
             found[name] = (_estimate(difference, items, samples, seed), p_value, test)
+    means = {name: _estimate(array, items, samples, seed) for name, array in arrays.items()}
+    return corrected_effects(found, means, baseline, seeds=shape[0], sets=shape[1])
+
+
+def corrected_effects(
+    found: Mapping[str, tuple[Estimate, float, TestName]],
+    means: Mapping[str, Estimate],
+    baseline: str,
+    *,
+    seeds: int,
+    sets: int,
+) -> dict[str, MethodEffect]:
+    """Corrects the p-values of several methods for their number and says what is significant.
+
+    Args:
+        found: The paired effect of each method, its p-value and what gave that.
+        means: The mean of each method, baseline included.
+        baseline: The baseline's name.
+        seeds: The number of seeds, or of draws.
+        sets: The number of isomer sets.
+
+    Returns:
+        The effect by method, in the order of `found`.
+    """
     adjusted = dict(zip(found, holm([p_value for _, p_value, _ in found.values()]), strict=True))
-    reference = _estimate(arrays[baseline], items, samples, seed)
     return {
         name: MethodEffect(
-            mean=_estimate(arrays[name], items, samples, seed),
-            baseline=reference,
+            mean=means[name],
+            baseline=means[baseline],
             effect=effect,
             p_value=p_value,
             p_holm=adjusted[name],
             significant=adjusted[name] <= LEVEL and (effect.low > 0 or effect.high < 0),
             test=test,
-            seeds=shape[0],
-            sets=shape[1],
+            seeds=seeds,
+            sets=sets,
         )
         for name, (effect, p_value, test) in found.items()
     }
