@@ -35,6 +35,7 @@ study: install
 	  $(if $(ARCHIVE),--archive $(ARCHIVE))
 	mkdir -p studies/results
 	cp runs/studies/$(NAME)/results.json studies/results/$(NAME).json
+	cp runs/studies/$(NAME)/costs.json studies/results/$(NAME)-costs.json
 
 # Accuracy by depth of a small student, family by family: one process, one thread.
 depth: install

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, median
+from typing import NamedTuple
 
 import yaml
+from matplotlib.ticker import PercentFormatter
 
 from isodistill.evaluation.effects import MeasureEffects
 from isodistill.files import write_text_atomically
-from isodistill.report.drawing import Chart
+from isodistill.report.drawing import INK, MARKERS, WIDTH, Chart, figure, series, short
 from isodistill.report.figures.dots import DOT_HEADER, dot_panels, dot_rows
 from isodistill.report.markdown import escape
+from isodistill.study.costs import ArmCost, Costs
 from isodistill.study.results import Result, Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +42,9 @@ def main(out: Path = ROOT / "docs") -> None:
     for file in sorted(STUDIES.glob("*.yaml"), key=_order):
         raw = STUDIES / "results" / f"{file.stem}.json"
         if raw.is_file():
-            lines += write_study(file, Results.model_validate_json(raw.read_text(encoding="utf-8")), out)
+            spent = raw.with_name(f"{file.stem}-costs.json")
+            costs = Costs.model_validate_json(spent.read_text(encoding="utf-8")) if spent.is_file() else None
+            lines += write_study(file, Results.model_validate_json(raw.read_text(encoding="utf-8")), out, costs)
         else:
             sys.stderr.write(f"{file.stem} has no results yet: make study NAME={file.stem}\n")
     write_text_atomically(out / "results.md", "\n".join(lines).rstrip() + "\n")
@@ -50,13 +57,14 @@ def _order(file: Path) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else 99, file.stem)
 
 
-def write_study(file: Path, results: Results, out: Path) -> list[str]:
-    """Writes one study's section and its figure.
+def write_study(file: Path, results: Results, out: Path, costs: Costs | None = None) -> list[str]:
+    """Writes one study's section and its figures.
 
     Args:
         file: The study; its leading comments are its heading and the question that it asks.
         results: What it found.
         out: The folder of the page.
+        costs: What its runs cost; ``None`` for studies that ran before this was recorded.
 
     Returns:
         The lines of the section.
@@ -88,10 +96,25 @@ def write_study(file: Path, results: Results, out: Path) -> list[str]:
         name = f"{file.stem}-{number}" if several else file.stem
         drawn = [(title, each) for measure, title in DRAWN.items() if (each := _measure(result, measure)) is not None]
         chart = Chart(name, "Dots with intervals by arm.", "", DOT_HEADER, dot_rows(drawn), dot_panels(drawn))
-        figure = out / "results" / f"{name}.svg"
-        figure.parent.mkdir(exist_ok=True)
-        write_text_atomically(figure, chart.svg())
+        (out / "results").mkdir(exist_ok=True)
+        write_text_atomically(out / "results" / f"{name}.svg", chart.svg())
         lines += [f"![Accuracy of every arm with 95% intervals](results/{name}.svg)", ""]
+        if costs is not None:
+            draws = {each for each, entry in study["data"].items() if result.data in (each, entry.get("draw_of"))}
+            spent = [
+                cost
+                for cost in costs.arms
+                if cost.rule == result.rule
+                and cost.data in draws
+                and (result.data in pooled or cost.student == result.student)
+            ]
+            rows = sum_costs(spent, study.get("baseline", "erm"))
+            lines += [*cost_table(rows), ""]
+            write_text_atomically(out / "results" / f"{name}-cost.svg", cost_chart(rows, result).svg())
+            lines += [
+                f"![Accuracy out of distribution against the time of a training step](results/{name}-cost.svg)",
+                "",
+            ]
     if results.failed:
         lines += [f"{len(results.failed)} runs failed: {', '.join(sorted(results.failed))}.", ""]
     return lines
@@ -164,6 +187,115 @@ def consistency_table(result: Result) -> list[str]:
     for arm, _ in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
         lines.append(f"| {escape(arm)} | {' | '.join(_number(each, arm) for each in measures)} |")
     return lines
+
+
+class CostRow(NamedTuple):
+    """What an arm's runs cost, over seeds and draws.
+
+    Attributes:
+        arm: The arm's label.
+        runs: How many runs there are.
+        tokens: Tokens trained on, the mean of the runs.
+        minutes: Training time in minutes, the median of the runs.
+        hours: Training time of all runs together in hours.
+        ratio: Time of a training step relative to the baseline's, medians of the runs.
+    """
+
+    arm: str
+    runs: int
+    tokens: float
+    minutes: float
+    hours: float
+    ratio: float
+
+
+def sum_costs(costs: Sequence[ArmCost], baseline: str) -> list[CostRow]:
+    """Sums up the runs of each arm.
+
+    Args:
+        costs: Those of one comparison, of all its draws.
+        baseline: The label of the baseline.
+
+    Returns:
+        A row for each arm, in the order of `costs`.
+    """
+    arms: dict[str, list[ArmCost]] = {}
+    for cost in costs:
+        arms.setdefault(cost.arm, []).append(cost)
+    steps = {arm: median(each.seconds_per_step for each in own) for arm, own in arms.items()}
+    return [
+        CostRow(
+            arm=arm,
+            runs=sum(len(each.seeds) for each in own),
+            tokens=mean(tokens for each in own for tokens in each.tokens),
+            minutes=median(seconds for each in own for seconds in each.seconds) / 60,
+            hours=sum(seconds for each in own for seconds in each.seconds) / 3600,
+            ratio=steps[arm] / steps[baseline],
+        )
+        for arm, own in arms.items()
+    ]
+
+
+def cost_table(rows: Sequence[CostRow]) -> list[str]:
+    """Writes time and tokens by arm.
+
+    Args:
+        rows: The costs.
+
+    Returns:
+        The lines of a Markdown table, and what all runs took together.
+    """
+    lines = [
+        "| arm | runs | tokens a run | minutes of training a run | time of a step, relative to the baseline |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = (escape(row.arm), str(row.runs), f"{row.tokens:,.0f}", f"{row.minutes:.1f}", f"{row.ratio:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    tokens = sum(row.runs * row.tokens for row in rows) / 1e6
+    hours = sum(row.hours for row in rows)
+    return [*lines, "", f"Training took {hours:.1f} hours and {tokens:.2f} million tokens in all."]
+
+
+def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:
+    """Draws what an arm reaches against what a step of it costs.
+
+    Args:
+        rows: The costs.
+        result: The comparison of the same arms.
+
+    Returns:
+        A point for each arm; an arm that no other one reaches at its cost or less stands on the line.
+    """
+    ood = _measure(result, "ood_accuracy")
+    assert ood is not None
+    points = [(row.arm, row.ratio, ood.groups[row.arm].mean) for row in rows if row.arm in ood.groups]
+    front: list[tuple[float, float]] = []
+    for _, ratio, accuracy in sorted(points, key=lambda point: (point[1], -point[2])):
+        if not front or accuracy > front[-1][1]:
+            front.append((ratio, accuracy))
+    with figure(WIDTH, 2.6 + 0.17 * -(-len(points) // 2)) as drawing:
+        axes = drawing.add_subplot()
+        axes.step(*zip(*front, strict=True), where="post", color=INK, linewidth=0.7, linestyle="--")
+        for position, (arm, ratio, accuracy) in enumerate(points):
+            axes.plot(
+                [ratio],
+                [accuracy],
+                marker=MARKERS[position % len(MARKERS)],
+                markersize=6,
+                linestyle="none",
+                markerfacecolor=series(position),
+                markeredgecolor=INK,
+                markeredgewidth=0.6,
+                label=f"{position + 1} {short(arm)}",
+            )
+            axes.annotate(str(position + 1), (ratio, accuracy), (4, 4), textcoords="offset points", color=INK, size=8)
+        axes.set_xlabel("time of a training step, relative to the baseline")
+        axes.set_ylabel("accuracy out of distribution")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        drawing.legend(loc="outside lower left", ncols=2)
+    header = ["arm", "step_time", "ood_accuracy"]
+    return Chart("cost", "Accuracy against the time of a step.", "", header, [list(point) for point in points], drawing)
 
 
 def _measure(result: Result, name: str) -> MeasureEffects | None:

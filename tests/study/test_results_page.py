@@ -4,25 +4,56 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from isodistill.study.config import StudyConfig, load_study
+from isodistill.study.costs import ArmCost
 from isodistill.study.results import Results
 from isodistill.trainer.config import PLAIN_OPTIMIZER
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_page_is_written_from_the_raw_results(tmp_path: Path) -> None:
+def load_script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("write_results", ROOT / "studies" / "write_results.py")
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
+    sys.modules["write_results"] = script
     spec.loader.exec_module(script)
-    script.main(tmp_path)
+    return script
+
+
+WRITE = load_script()
+
+
+def test_the_page_is_written_from_the_raw_results(tmp_path: Path) -> None:
+    WRITE.main(tmp_path)
     assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text(), "run make results"
     drawn = {file.name for file in (tmp_path / "results").iterdir()}
     assert drawn == {file.name for file in (ROOT / "docs" / "results").iterdir()}
+
+
+def test_costs_of_draws_are_summed_up() -> None:
+    def cost(arm: str, data: str, seconds: list[float], tokens: list[int]) -> ArmCost:
+        runs = len(seconds)
+        common = {"rule": "as given", "student": "lab", "seeds": list(range(runs)), "threads": [1] * runs}
+        fields = {"arm": arm, "data": data, "seconds": seconds, "tokens": tokens, "steps": [10] * runs}
+        return ArmCost.model_validate(common | fields)
+
+    costs = [
+        *(cost("erm", "one", [60, 62], [100, 100]), cost("iga", "one", [90, 93], [100, 100])),
+        *(cost("erm", "two", [120, 124], [110, 110]), cost("iga", "two", [240, 246], [110, 110])),
+    ]
+    erm, iga = WRITE.sum_costs(costs, "erm")
+    assert (erm.arm, erm.runs, erm.tokens, erm.ratio) == ("erm", 4, 105, 1)
+    assert erm.minutes == (62 + 120) / 2 / 60
+    assert erm.hours == (60 + 62 + 120 + 124) / 3600
+    assert iga.ratio == (9.15 + 24.3) / (6.1 + 12.2)
+    more = [row._replace(tokens=row.tokens * 1e4) for row in (erm, iga)]
+    assert WRITE.cost_table(more)[-1] == "Training took 0.3 hours and 8.40 million tokens in all."
 
 
 def test_every_study_is_valid_and_its_results_are_its_own() -> None:

@@ -18,6 +18,7 @@ from isodistill.isomers.store import read_split
 from isodistill.runs import RunRecord
 from isodistill.study import StudyFolder, execute
 from isodistill.study.config import StudyConfig, parse_study
+from isodistill.study.costs import Costs
 from isodistill.study.data import laid_aside
 from isodistill.study.results import Results
 from isodistill.study.run import Outcome, run_study
@@ -111,6 +112,18 @@ def test_a_cell_is_a_run_folder_without_its_adapter(undisturbed: Outcome) -> Non
     assert not any(name.endswith(".safetensors") or name.startswith("tokenizer") for name in files)
     with pytest.raises(IsodistillError, match="no rule 'oracle': it has as given"):
         undisturbed.folder.finals("oracle")
+
+
+def test_costs_are_those_of_the_runs(undisturbed: Outcome) -> None:
+    costs = Costs.model_validate_json((undisturbed.folder.root / "costs.json").read_text())
+    trained = [run for run in undisturbed.folder.finals("as given") if run.seed is not None]
+    assert list(dict.fromkeys(run.arm for run in trained)) == [cost.arm for cost in costs.arms]
+    for cost in costs.arms:
+        records = [RunRecord.load(run.folder) for run in trained if run.arm == cost.arm]
+        assert cost.tokens == [record.tokens for record in records]
+        assert cost.seconds == [record.seconds for record in records]
+        assert min(cost.seconds) > 0
+        assert cost.seeds == [run.seed for run in trained if run.arm == cost.arm]
 
 
 def test_finished_cells_are_not_run_again(

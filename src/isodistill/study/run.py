@@ -16,6 +16,7 @@ from isodistill.students import resolve_student, weights_digest
 from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.cells import Cell, Stage
 from isodistill.study.config import StudyConfig
+from isodistill.study.costs import write_costs
 from isodistill.study.data import StudyData, check_data, facts
 from isodistill.study.execute import Students, clear, study_benchmarks
 from isodistill.study.folder import ERROR_FILE, Plan, StudyFolder
@@ -155,6 +156,7 @@ def _run(
     }
     if outcome.stage == "final" and not outcome.missing:
         outcome.results = sum_up(folder, outcome.failed)
+        write_costs(folder)
     return outcome
 
 
