@@ -313,11 +313,12 @@ def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK)
     Args:
         protocol_file: The protocol.
         out: Where the raw results go.
-        work: The folder for what is finished so far and for the students, which are left there to be looked at.
+        work: The folder for the students, which are left there to be looked at; what is finished so far stands in
+            ``part.json`` beside `out`, so that it can go on elsewhere.
     """
     protocol = read_protocol(protocol_file)
     said = protocol.model_dump(mode="json")
-    part = work / "part.json"
+    part = out.with_name("part.json")
     found: dict[str, dict[str, dict[str, str]]] = {}
     if part.is_file():
         before = json.loads(part.read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ def load(name: str) -> ModuleType:
 
 RUN, WRITE = load("run_depth"), load("write_depth")
 PROTOCOL = RUN.read_protocol(RUN.PROTOCOL)
-
+PART = RUN.RESULTS.with_name("part.json")
 
 asked = pytest.mark.skipif(not WRITE.RESULTS.is_file(), reason="make depth has not been run to its end")
 
@@ -56,6 +56,18 @@ def test_the_raw_results_are_those_of_the_protocol() -> None:
         for by_seed in by_depth.values():
             assert list(by_seed) == [str(seed) for seed in PROTOCOL.seeds]
             assert {len(marks) for marks in by_seed.values()} == {PROTOCOL.problems}
+
+
+@pytest.mark.skipif(not PART.is_file(), reason="the study is finished: docs/depth.md holds its numbers")
+def test_what_is_finished_so_far_stands_in_the_docs() -> None:
+    raw = json.loads(PART.read_text())
+    assert raw["protocol"] == PROTOCOL.model_dump(mode="json")
+    for family in raw["right"]:
+        found = WRITE.trend(family, raw)
+        values = [f"{100 * each.value:.1f}" for each in found.by_depth.values()]
+        slope = f"{100 * found.slope.value:+.1f} [{100 * found.slope.low:+.1f}, {100 * found.slope.high:+.1f}]"
+        row = f"| {family} | {' | '.join(values)} | {slope} | {found.p:.3f} |"
+        assert row in (ROOT / "docs" / "isomers.md").read_text()
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

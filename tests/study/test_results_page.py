@@ -149,3 +149,19 @@ def test_the_table_of_the_real_student_holds_the_numbers_of_its_runs() -> None:
         assert steps == str(run["steps"] or "-")
         splits = (run["accuracy"][split] for split in ("iid", "cue_reversed", "unseen_domain"))
         assert values == [f"{100 * value:.1f}" for value in (*splits, run["ood_accuracy"])]
+
+
+def test_the_further_students_have_the_numbers_of_their_runs() -> None:
+    runs = json.loads((ROOT / "studies" / "exploratory.json").read_text())["runs"]
+    text = " ".join((ROOT / "docs" / "lab.md").read_text().split())
+
+    def outside(data: str, student: str) -> dict[str, str]:
+        mine = [run for run in runs if (run["data"], run["student"]) == (data, f"lab:steps=1600,{student}")]
+        return {run["kind"]: f"{100 * run['ood_accuracy']:.1f}" for run in mine}
+
+    own = outside("O", "seed=3")
+    told = f"({own['method']}%; without a cue {own['no_cue']}%, slow {own['slow_erm']}%, untuned {own['untuned']}%; data O)"
+    assert told in text
+    assert f"the logic first ({outside('N', 'seed=3')['method']}% with the cue)" in text
+    bare = outside("N", "seed=3,solved=0")
+    assert f"({bare['method']}%, slow {bare['slow_erm']}%, untuned {bare['untuned']}%)" in text
