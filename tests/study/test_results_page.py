@@ -160,7 +160,7 @@ def test_the_further_students_have_the_numbers_of_their_runs() -> None:
         return {run["kind"]: f"{100 * run['ood_accuracy']:.1f}" for run in mine}
 
     own = outside("O", "seed=3")
-    told = f"({own['method']}%; without a cue {own['no_cue']}%, slow {own['slow_erm']}%, untuned {own['untuned']}%; data O)"
+    told = f"({own['method']}%; without a cue {own['no_cue']}%, slow {own['slow_erm']}%, untuned {own['untuned']}%;"
     assert told in text
     assert f"the logic first ({outside('N', 'seed=3')['method']}% with the cue)" in text
     bare = outside("N", "seed=3,solved=0")
