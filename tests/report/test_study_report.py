@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from isodistill.cli.main import app
 from isodistill.errors import IsodistillError
 from isodistill.report.study import is_study, panels_of_study
+from isodistill.report.verdict import judge
 from isodistill.runs import RunRecord
 from isodistill.study.config import StudyConfig
 from isodistill.study.folder import FinalEntry, Plan, StudyFolder
@@ -90,6 +91,66 @@ def test_a_panel_for_each_rule_with_its_runs_paired_by_seed(study: StudyFolder) 
     assert measure.effects["untuned"].seeds == 3
     assert first.groups["untuned"][0].domains == []
     assert first.groups["iga"][0].domains == ["law", "medicine"]
+
+
+@pytest.fixture(scope="module")
+def draws(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    root = tmp_path_factory.mktemp("studies") / "draws"
+    generate = {"family": "deduction", "sets": 8}
+    config = StudyConfig.model_validate(
+        {
+            "name": "draws",
+            "data": {f"draw_{n}": {"draw_of": "both", "generate": generate | {"seed": n}} for n in (1, 2)},
+            "methods": {"erm": {}, "iga": {}},
+            "controls": ["untuned"],
+            "seeds": [0],
+        }
+    )
+    folder = StudyFolder.create(root, config)
+    finals = []
+    for number, data in enumerate(config.data):
+        for place, arm in enumerate(("erm", "iga", "untuned")):
+            untuned = arm == "untuned"
+            slug = f"final-{arm}-{data}"
+            finals.append(
+                FinalEntry(
+                    rule="as given",
+                    arm=arm,
+                    data=data,
+                    student="lab",
+                    seed=None if untuned else 0,
+                    control=untuned,
+                    cell=slug,
+                )
+            )
+            if not (untuned and number):  # the second draw's is not finished
+                write_run(folder.cell_folder(slug), arm, 50 * place + number, 0.4 * (arm == "iga"), not untuned)
+    folder.save_plan(Plan(finals=finals))
+    return folder
+
+
+def test_draws_are_compared_together_before_each_by_itself(draws: StudyFolder, tmp_path: Path) -> None:
+    together, *each = panels_of_study(draws)
+    assert [panel.title for panel in (together, *each)] == ["both, over 2 draws", "data: draw_1", "data: draw_2"]
+    assert list(together.groups) == ["erm", "iga"]  # what a draw lacks is not pooled
+    assert together.notes == ("data: draw_2: 1 of 3 final runs are not finished.",)
+    measure = together.measure("ood_accuracy")
+    alone = [panel.measure("ood_accuracy") for panel in each]
+    assert measure is not None
+    assert measure.over == "draws"
+    means = [found.groups["iga"].mean - found.groups["erm"].mean for found in alone if found is not None]
+    assert measure.effects["iga"].effect.value == pytest.approx(sum(means) / 2)
+    verdict = judge(together)
+    assert verdict.comparisons[0].by_seed == pytest.approx(means)
+    assert "paired over 2 draws and" in verdict.sentence
+    assert any("Only 2 draws were paired" in caveat for caveat in verdict.caveats)
+    out = tmp_path / "page.html"
+    arguments = ["report", str(draws.root), "--out", str(out)]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    page = out.read_text(encoding="utf-8")
+    assert "Bold: significant over draws after Holm" in page
+    assert "Each draw alone" in page
+    assert "95% intervals over draws" in page
 
 
 def test_a_study_without_a_finished_run_is_refused(study: StudyFolder, tmp_path: Path) -> None:

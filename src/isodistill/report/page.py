@@ -142,6 +142,7 @@ def _part(panel: Panel, place: int, charts: dict[str, Chart]) -> dict[str, Any]:
         "differing": differing,
         "example": pick_example(panel.leads),
         "many": len(panel.groups) > 4,
+        "replicates": panel.replicates,
         "charts": charts,
     }
 

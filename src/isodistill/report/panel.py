@@ -23,6 +23,8 @@ class Panel:
         sweep: Panels of one sweep differ in their data alone, so that groups of the same label can be joined by a line.
         notes: What the reader must know of this panel beside what its numbers say.
         samples: Bootstrap resamples.
+        pooled: The measures of a comparison over draws (see `isodistill.study.results.pool_draws`); the groups then
+            hold the runs of all draws. ``None`` where the runs are compared as they are.
     """
 
     title: str
@@ -32,6 +34,12 @@ class Panel:
     sweep: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
     samples: int = 2000
+    pooled: Sequence[MeasureEffects] | None = None
+
+    @property
+    def replicates(self) -> str:
+        """What an effect's ``seeds`` counts: ``"training seeds"`` or ``"draws"``."""
+        return "training seeds" if self.pooled is None else "draws"
 
     @property
     def runs(self) -> list[RunSummary]:
@@ -51,6 +59,8 @@ class Panel:
     @cached_property
     def effects(self) -> list[MeasureEffects]:
         """Every measure of every group; without a baseline there are no effects in it."""
+        if self.pooled is not None:
+            return list(self.pooled)
         evaluations = {label: [run.evaluation for run in runs] for label, runs in self.groups.items()}
         baseline = self.baseline if self.baseline is not None else next(iter(evaluations))
         found = measure_effects(evaluations, baseline, self.samples, seeds=self.seeds)

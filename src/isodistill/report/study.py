@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from isodistill.errors import IsodistillError
@@ -12,6 +12,7 @@ from isodistill.report.panel import Panel
 from isodistill.report.runs import RunSummary
 from isodistill.runs import EVALUATION_FILE, RUN_FILE
 from isodistill.study.folder import STUDY_FILE, FinalRun, StudyFolder
+from isodistill.study.results import Result, pool_draws
 
 
 def is_study(folder: Path) -> bool:
@@ -33,7 +34,8 @@ def panels_of_study(study: StudyFolder) -> list[Panel]:
         study: The study.
 
     Returns:
-        A panel for each selection rule, data set and student that has a finished run, in the study's order.
+        A panel for each selection rule, data set and student that has a finished run, in the study's order; before them
+        one for each comparison over draws.
 
     Raises:
         IsodistillError: If no final run is finished, or a record is damaged.
@@ -44,7 +46,7 @@ def panels_of_study(study: StudyFolder) -> list[Panel]:
     rules, data, students = ({getattr(run, name) for run in finals} for name in ("rule", "data", "student"))
     due = [(entry.rule, entry.data, entry.student) for entry in study.load_plan().finals]
     read: dict[tuple[Path, str], RunSummary] = {}  # two rules that choose the same trial share its runs
-    panels = []
+    panels: dict[tuple[str, str, str], Panel] = {}
     for key in dict.fromkeys((run.rule, run.data, run.student) for run in finals):
         here = [run for run in finals if (run.rule, run.data, run.student) == key]
         for run in here:
@@ -61,18 +63,46 @@ def panels_of_study(study: StudyFolder) -> list[Panel]:
             if len(all_of) > 1
         ]
         missing = due.count(key) - len(here)
-        panels.append(
+        panels[key] = Panel(
+            title=", ".join(named),
+            groups={arm: [read[run.folder, arm] for run in _of(here, arm)] for arm in arms},
+            baseline=study.config.baseline if study.config.baseline in arms else None,
+            seeds={arm: [run.seed for run in _of(here, arm)] for arm in arms},
+            sweep=f"{key[0]}, {key[2]}",
+            notes=(f"{missing} of {due.count(key)} final runs are not finished.",) if missing else (),
+            samples=study.config.evaluation.bootstrap_samples,
+        )
+    draw_of = {name: entry.draw_of for name, entry in study.config.data.items()}
+    return [*_over_draws(panels, draw_of), *panels.values()]
+
+
+def _over_draws(panels: Mapping[tuple[str, str, str], Panel], draw_of: Mapping[str, str | None]) -> list[Panel]:
+    """Takes the panels of draws of one thing together, as `pool_draws` does."""
+    results = [
+        Result(rule=rule, data=data, student=student, controls=[], effects=panel.effects)
+        for (rule, data, student), panel in panels.items()
+        if draw_of[data] is not None and panel.baseline is not None
+    ]
+    found = []
+    for result in pool_draws(results, draw_of):
+        parts = [
+            panel
+            for (rule, data, _), panel in panels.items()
+            if rule == result.rule and draw_of[data] == result.data and panel.baseline is not None
+        ]
+        several = len({each.rule for each in results}) > 1
+        selection = f"selection: {result.rule.replace('_', ' ')}, " if several else ""
+        found.append(
             Panel(
-                title=", ".join(named),
-                groups={arm: [read[run.folder, arm] for run in _of(here, arm)] for arm in arms},
-                baseline=study.config.baseline if study.config.baseline in arms else None,
-                seeds={arm: [run.seed for run in _of(here, arm)] for arm in arms},
-                sweep=f"{key[0]}, {key[2]}",
-                notes=(f"{missing} of {due.count(key)} final runs are not finished.",) if missing else (),
-                samples=study.config.evaluation.bootstrap_samples,
+                title=f"{selection}{result.data}, over {result.student}",
+                groups={arm: [run for part in parts for run in part.groups[arm]] for arm in result.effects[0].groups},
+                baseline=parts[0].baseline,
+                sweep=f"{result.data}, over {result.student}",
+                notes=tuple(f"{part.title}: {note}" for part in parts for note in part.notes),
+                pooled=result.effects,
             )
         )
-    return panels
+    return found
 
 
 def _of(runs: Iterable[FinalRun], arm: str) -> Sequence[FinalRun]:

@@ -71,10 +71,11 @@ def difference_table(verdict: Verdict) -> Table:
         verdict: The verdict.
 
     Returns:
-        A row per group; those that are significant over training seeds are marked.
+        A row per group; those that are significant over training seeds (or draws) are marked.
     """
     exact = any(row.mcnemar is not None for row in verdict.comparisons)
-    header = ["Group", "Difference", "95% interval", "p", "p, Holm", "Seeds", "Sets", "Reading", "Each seed alone"]
+    many, each = ("Draws", "draw") if verdict.replicates == "draws" else ("Seeds", "seed")
+    header = ["Group", "Difference", "95% interval", "p", "p, Holm", many, "Sets", "Reading", f"Each {each} alone"]
     rows, marked = [], set()
     for place, row in enumerate(verdict.comparisons):
         effect = row.effect

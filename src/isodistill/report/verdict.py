@@ -46,6 +46,7 @@ class Verdict:
         baseline: The baseline's label, or ``None``.
         caveats: What the reader must know beside the sentence.
         others: How the further groups fared, in a sentence; empty where there is none.
+        replicates: What was paired: ``"training seeds"`` or ``"draws"``.
     """
 
     sentence: str
@@ -54,6 +55,7 @@ class Verdict:
     baseline: str | None
     caveats: list[str] = field(default_factory=list)
     others: str = ""
+    replicates: str = "training seeds"
 
 
 _KINDS = {"better": "better", "worse": "worse", "ahead": "lead", "behind": "lead"}
@@ -97,12 +99,13 @@ def judge(runs: Sequence[RunSummary] | Panel, baseline: str = "erm") -> Verdict:
     caveats = [*panel.notes, *_caveats(panel, judged, measure)]
     kind = _KINDS.get(judged.reading, "no difference")
     return Verdict(
-        _sentence(judged, reference, len(comparisons)),
+        _sentence(judged, reference, len(comparisons), panel.replicates),
         kind,
         comparisons,
         reference,
         caveats,
         _others(comparisons[1:], reference),
+        panel.replicates,
     )
 
 
@@ -127,9 +130,9 @@ def _by_seed(label: str, measure: MeasureEffects, panel: Panel) -> list[float]:
     return [value - numbers[seed] for seed, value in pairs if seed in numbers]
 
 
-def _sentence(judged: GroupComparison, baseline: str, tests: int) -> str:
+def _sentence(judged: GroupComparison, baseline: str, tests: int, replicates: str) -> str:
     effect = judged.effect
-    runs = f"{effect.seeds} training seeds and " if effect.seeds > 1 else ""
+    runs = f"{effect.seeds} {replicates} and " if effect.seeds > 1 else ""
     corrected = f" after Holm's correction for {tests} comparisons" if tests > 1 else ""
     numbers = (
         f"{percent(effect.mean.value)} against {percent(effect.baseline.value)} of the problems right, "
@@ -167,7 +170,7 @@ def _caveats(panel: Panel, judged: GroupComparison, measure: MeasureEffects) -> 
         )
     elif judged.effect.seeds < 5:
         notes.append(
-            f"Only {judged.effect.seeds} training seeds were paired: the intervals allow for so few, and are wide."
+            f"Only {judged.effect.seeds} {panel.replicates} were paired: the intervals allow for so few, and are wide."
         )
     iid = panel.measure("accuracy:iid")
     if iid is not None and judged.label in iid.effects and iid.effects[judged.label].effect.high < 0:

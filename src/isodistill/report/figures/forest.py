@@ -41,8 +41,9 @@ def forest_chart(panel: Panel) -> Chart | None:
     return Chart(
         "forest",
         f"Forest plot of the paired differences from {panel.baseline} in points. {said}.",
-        f"Paired difference from {panel.baseline} with its 95% interval. A filled diamond is significant over training "
-        "seeds after Holm's correction, an empty one is not; small ticks are single seeds.",
+        f"Paired difference from {panel.baseline} with its 95% interval. A filled diamond is significant over "
+        f"{panel.replicates} after Holm's correction, an empty one is not; small ticks are single "
+        f"{panel.replicates.split()[-1]}.",
         ["group", "points", "low", "high", "p", "p_holm", "seeds", "sets", "test", "reading"],
         [
             [

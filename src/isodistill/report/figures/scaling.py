@@ -23,6 +23,8 @@ def scaling_chart(panels: Sequence[Panel]) -> Chart | None:
     """
     found: dict[str, dict[int, GroupValue]] = {}
     for panel in panels:
+        if panel.pooled is not None:
+            continue  # its runs stand in the draws' own panels
         measure = panel.measure("ood_accuracy")
         for label, runs in panel.groups.items():
             counts = {len(run.domains) for run in runs}
