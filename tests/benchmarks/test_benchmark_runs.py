@@ -135,6 +135,17 @@ def test_benchmarks_join_a_runs_evaluation(tmp_path: Path, monkeypatch: pytest.M
     assert ood_accuracy(joined) == ood_accuracy(alone)
     record = joined.benchmarks["folio"]
     assert (record.splits, record.config.by, record.license) == (["folio"], "likelihood", "cc-by-sa-4.0")
+    # In bf16, into a file of its own: recorded, and near the same probabilities.
+    rough_file = tmp_path / "bf16.json"
+    assert command(monkeypatch, "evaluate", "--benchmark", folio, "--bf16", *shared[:-1], rough_file) == 0
+    rough = Evaluation.load(rough_file)
+    assert rough.benchmarks["folio"].config.bf16
+    assert not record.config.bf16
+    exact = [item for item in joined.items if item.split == "folio"]
+    for item, other_item in zip(exact, rough.items, strict=True):
+        assert item.probabilities is not None
+        assert other_item.probabilities == pytest.approx(item.probabilities, abs=0.05)
+    assert any(item.probabilities != other.probabilities for item, other in zip(exact, rough.items, strict=True))
     # Again, with fewer sets: the same benchmark takes its own place and no other.
     assert command(monkeypatch, "evaluate", "--benchmark", folio, "--limit-sets", "1", *shared) == 0
     again = Evaluation.load(out)
