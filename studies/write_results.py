@@ -254,7 +254,12 @@ def cost_table(rows: Sequence[CostRow]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     tokens = sum(row.runs * row.tokens for row in rows) / 1e6
     hours = sum(row.hours for row in rows)
-    return [*lines, "", f"Training took {hours:.1f} hours and {tokens:.2f} million tokens in all."]
+    total = f"Training took {hours:.1f} hours and {tokens:.2f} million tokens in all."
+    return [
+        *lines,
+        "",
+        f"{total} Runs shared their machine with each other; [performance.md](performance.md) has the cost of a step on a quiet one.",
+    ]
 
 
 def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:

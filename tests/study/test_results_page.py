@@ -53,7 +53,7 @@ def test_costs_of_draws_are_summed_up() -> None:
     assert erm.hours == (60 + 62 + 120 + 124) / 3600
     assert iga.ratio == (9.15 + 24.3) / (6.1 + 12.2)
     more = [row._replace(tokens=row.tokens * 1e4) for row in (erm, iga)]
-    assert WRITE.cost_table(more)[-1] == "Training took 0.3 hours and 8.40 million tokens in all."
+    assert WRITE.cost_table(more)[-1].startswith("Training took 0.3 hours and 8.40 million tokens in all.")
 
 
 def test_every_study_is_valid_and_its_results_are_its_own() -> None:
@@ -165,3 +165,18 @@ def test_the_further_students_have_the_numbers_of_their_runs() -> None:
     assert f"the logic first ({outside('N', 'seed=3')['method']}% with the cue)" in text
     bare = outside("N", "seed=3,solved=0")
     assert f"({bare['method']}%, slow {bare['slow_erm']}%, untuned {bare['untuned']}%)" in text
+
+
+def test_what_is_said_of_the_real_student_is_in_its_results() -> None:
+    results = Results.model_validate_json((ROOT / "studies" / "results" / "real.json").read_text())
+    outside = next(each for each in results.pooled[0].effects if each.measure == "ood_accuracy")
+    pages = [
+        " ".join((ROOT / page).read_text().split()) for page in ("studies/introduction.md", "docs/reproduction.md")
+    ]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for arm in ("erm", "iga", "erm, slow", "iga, shuffled domains", "fishr", "consistency"):
+        first, second, third = outside.groups[arm].by_seed
+        told = f"{100 * first:.1f}, {100 * second:.1f} and {100 * third:.1f}%"
+        assert all(told in page for page in pages), arm
+        if arm not in ("fishr", "consistency"):
+            assert f"{100 * first:.0f}, {100 * second:.0f} and {100 * third:.0f}%" in readme, arm
