@@ -255,11 +255,8 @@ def cost_table(rows: Sequence[CostRow]) -> list[str]:
     tokens = sum(row.runs * row.tokens for row in rows) / 1e6
     hours = sum(row.hours for row in rows)
     total = f"Training took {hours:.1f} hours and {tokens:.2f} million tokens in all."
-    return [
-        *lines,
-        "",
-        f"{total} Runs shared their machine with each other; [performance.md](performance.md) has the cost of a step on a quiet one.",
-    ]
+    apart = "Runs shared their machine; [performance.md](performance.md) has the cost of a step on a quiet one."
+    return [*lines, "", f"{total} {apart}"]
 
 
 def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:
