@@ -180,3 +180,18 @@ def test_what_is_said_of_the_real_student_is_in_its_results() -> None:
         assert all(told in page for page in pages), arm
         if arm not in ("fishr", "consistency"):
             assert f"{100 * first:.0f}, {100 * second:.0f} and {100 * third:.0f}%" in readme, arm
+
+
+def test_the_table_of_transfer_holds_the_raw_measures() -> None:
+    raw = json.loads((ROOT / "docs" / "benchmarks-transfer.json").read_text())["arms"]
+    _, _, section = (ROOT / "docs" / "benchmarks.md").read_text().partition("### After training on isomers only")
+    section, _, _ = section.partition("\n## ")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    assert len(rows) == 2 + len(raw)
+    for (_, *cells), arm in zip(rows[2:], raw.values(), strict=True):
+        told = []
+        for name in ("folio", "logicbench"):
+            value, low, high = (f"{100 * arm[name]['accuracy'][key]:.1f}" for key in ("value", "low", "high"))
+            told += [f"{value} [{low}, {high}]", f"{100 * arm[name]['balanced_accuracy']:.1f}"]
+        gym = arm.get("reasoning-gym/syllogism")
+        assert cells == [*told, "" if gym is None else f"{100 * gym['accuracy']['value']:.1f}"]
