@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from isodistill.evaluation.effects import MeasureEffects
 from isodistill.files import write_text_atomically
-from isodistill.report.drawing import INK, MARKERS, WIDTH, Chart, figure, series, short
+from isodistill.report.drawing import INK, WIDTH, Chart, figure, numbered_marker
 from isodistill.report.figures.dots import DOT_HEADER, dot_panels, dot_rows
 from isodistill.report.markdown import escape
 from isodistill.study.costs import ArmCost, Costs
@@ -280,18 +280,7 @@ def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:
         axes = drawing.add_subplot()
         axes.step(*zip(*front, strict=True), where="post", color=INK, linewidth=0.7, linestyle="--")
         for position, (arm, ratio, accuracy) in enumerate(points):
-            axes.plot(
-                [ratio],
-                [accuracy],
-                marker=MARKERS[position % len(MARKERS)],
-                markersize=6,
-                linestyle="none",
-                markerfacecolor=series(position),
-                markeredgecolor=INK,
-                markeredgewidth=0.6,
-                label=f"{position + 1} {short(arm)}",
-            )
-            axes.annotate(str(position + 1), (ratio, accuracy), (4, 4), textcoords="offset points", color=INK, size=8)
+            numbered_marker(axes, ratio, accuracy, position, arm)
         axes.set_xlabel("time of a training step, relative to the baseline")
         axes.set_ylabel("accuracy out of distribution")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))

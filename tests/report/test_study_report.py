@@ -12,16 +12,17 @@ from typer.testing import CliRunner
 from isodistill.cli.main import app
 from isodistill.errors import IsodistillError
 from isodistill.report.study import is_study, panels_of_study
+from isodistill.report.tables import accuracy_table
 from isodistill.report.verdict import judge
 from isodistill.runs import RunRecord
 from isodistill.study.config import StudyConfig
 from isodistill.study.folder import FinalEntry, Plan, StudyFolder
 
 
-def write_run(folder: Path, method: str, seed: int, shift: float, trained: bool = True) -> None:
+def write_run(folder: Path, method: str, seed: int, shift: float, trained: bool = True, data: str = "demo") -> None:
     run = make_run(f"{method}-{seed}", method, seed=seed, shift=shift, n_sets=12)
     folder.mkdir(parents=True)
-    run.evaluation.save(folder / "evaluation.json")
+    run.evaluation.model_copy(update={"data": data}).save(folder / "evaluation.json")
     (folder / "metrics.json").write_text("{}")
     if trained:
         record = RunRecord(
@@ -124,7 +125,7 @@ def draws(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
                 )
             )
             if not (untuned and number):  # the second draw's is not finished
-                write_run(folder.cell_folder(slug), arm, 50 * place + number, 0.4 * (arm == "iga"), not untuned)
+                write_run(folder.cell_folder(slug), arm, 50 * place + number, 0.4 * (arm == "iga"), not untuned, data)
     folder.save_plan(Plan(finals=finals))
     return folder
 
@@ -140,6 +141,8 @@ def test_draws_are_compared_together_before_each_by_itself(draws: StudyFolder, t
     assert measure.over == "draws"
     means = [found.groups["iga"].mean - found.groups["erm"].mean for found in alone if found is not None]
     assert measure.effects["iga"].effect.value == pytest.approx(sum(means) / 2)
+    counts = [[row[-1] for row in accuracy_table(panel).rows] for panel in (together, each[0])]
+    assert [int(count) for count in counts[0]] == [2 * int(count) for count in counts[1]]
     verdict = judge(together)
     assert verdict.comparisons[0].by_seed == pytest.approx(means)
     assert "paired over 2 draws and" in verdict.sentence

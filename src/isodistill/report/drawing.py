@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
@@ -95,6 +96,44 @@ _SETTINGS: Any = {
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.06,
 }
+
+
+def marker(axes: Axes, x: float, y: float, position: int, *, size: float = 6, label: str | None = None) -> None:
+    """Draws a group's marker: its place among the groups decides form and colour.
+
+    Args:
+        axes: Where.
+        x: The abscissa of its middle.
+        y: The ordinate of its middle.
+        position: The group's place.
+        size: Its diameter in points; the edge is a tenth of it.
+        label: The group's name in the legend, or ``None``.
+    """
+    axes.plot(
+        [x],
+        [y],
+        marker=MARKERS[position % len(MARKERS)],
+        markersize=size,
+        linestyle="none",
+        markerfacecolor=series(position),
+        markeredgecolor=INK,
+        markeredgewidth=size / 10,
+        label=label,
+    )
+
+
+def numbered_marker(axes: Axes, x: float, y: float, position: int, label: str) -> None:
+    """Draws a group's marker with its number beside it and before its name in the legend.
+
+    Args:
+        axes: Where.
+        x: The abscissa of its middle.
+        y: The ordinate of its middle.
+        position: The group's place, from 0; its number is one more.
+        label: The group's name.
+    """
+    marker(axes, x, y, position, label=f"{position + 1} {short(label)}")
+    axes.annotate(str(position + 1), (x, y), (4, 4), textcoords="offset points", color=INK, size=8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,12 +51,17 @@ def accuracy_table(panel: Panel) -> Table:
             interval(shared.groups[label]) if shared else _alone(runs, split) for label, runs in panel.groups.items()
         ]
         constant = known[0].constant_accuracy
-        rows.append([split, *cells, "–" if constant is None else percent(constant), str(max(r.n_sets for r in known))])
+        sets = {run.evaluation.data: 0 for run in panel.runs}  # several data sets where draws are taken together
+        for run in panel.runs:
+            if split in run.evaluation.splits:
+                sets[run.evaluation.data] = max(sets[run.evaluation.data], run.evaluation.splits[split].n_sets)
+        rows.append([split, *cells, "–" if constant is None else percent(constant), str(sum(sets.values()))])
     mean = panel.measure("ood_accuracy")
     if mean is not None:
-        sets = len({item.set_id for item in panel.runs[0].evaluation.items if is_ood_split(item.split)})
+        first = {run.evaluation.data: run.evaluation for run in reversed(panel.runs)}
+        asked = {(data, item.set_id) for data, each in first.items() for item in each.items if is_ood_split(item.split)}
         cells = [interval(mean.groups[label]) for label in panel.groups]
-        rows.append(["mean out of distribution", *cells, "–", str(sets)])
+        rows.append(["mean out of distribution", *cells, "–", str(len(asked))])
     table = Table(["Split", *panel.groups, "Best constant answer", "Sets"], rows)
     if len(panel.groups) <= _MOST_COLUMNS:
         return table

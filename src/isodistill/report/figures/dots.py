@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from isodistill.evaluation.effects import MeasureEffects
-from isodistill.report.drawing import INK, MARKERS, WIDTH, figure, series, short
+from isodistill.report.drawing import INK, WIDTH, figure, marker, short
 
 
 def dot_panels(measures: Sequence[tuple[str, MeasureEffects]], columns: int = 2) -> Figure:
@@ -31,16 +31,7 @@ def dot_panels(measures: Sequence[tuple[str, MeasureEffects]], columns: int = 2)
                 group = measure.groups[label]
                 if group.low is not None and group.high is not None:
                     axes.plot([group.low, group.high], [row, row], color=INK, linewidth=1.0)
-                axes.plot(
-                    [group.mean],
-                    [row],
-                    marker=MARKERS[row % len(MARKERS)],
-                    markersize=5,
-                    linestyle="none",
-                    markerfacecolor=series(row),
-                    markeredgecolor=INK,
-                    markeredgewidth=0.5,
-                )
+                marker(axes, group.mean, row, row, size=5)
             axes.axvline(measure.groups[measure.baseline].mean, color=INK, linewidth=0.7, linestyle="--")
             axes.set_yticks(range(len(labels)), [short(label) for label in labels])
             axes.set_ylim(len(labels) - 0.5, -0.5)

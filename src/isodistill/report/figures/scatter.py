@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from isodistill.report.drawing import INK, MARKERS, WIDTH, Chart, figure, series, short
+from isodistill.report.drawing import INK, WIDTH, Chart, figure, numbered_marker, series
 from isodistill.report.panel import Panel
 from isodistill.report.verdict import percent
 
@@ -39,18 +39,7 @@ def scatter_chart(panel: Panel) -> Chart | None:
                 if low is not None and high is not None:
                     ends, middle = [low, high], [y.mean if across else x.mean] * 2
                     axes.plot(*((ends, middle) if across else (middle, ends)), color=series(position), linewidth=0.9)
-            axes.plot(
-                [x.mean],
-                [y.mean],
-                marker=MARKERS[position % len(MARKERS)],
-                markersize=6,
-                linestyle="none",
-                markerfacecolor=series(position),
-                markeredgecolor=INK,
-                markeredgewidth=0.6,
-                label=f"{position + 1} {short(label)}",
-            )
-            axes.annotate(str(position + 1), (x.mean, y.mean), (4, 4), textcoords="offset points", color=INK, size=8)
+            numbered_marker(axes, x.mean, y.mean, position, label)
         # The limits are those of the points: the diagonal must not stretch them.
         axes.set_xlim(axes.get_xlim())
         axes.set_ylim(axes.get_ylim())
