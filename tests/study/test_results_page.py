@@ -193,5 +193,11 @@ def test_the_table_of_transfer_holds_the_raw_measures() -> None:
         for name in ("folio", "logicbench"):
             value, low, high = (f"{100 * arm[name]['accuracy'][key]:.1f}" for key in ("value", "low", "high"))
             told += [f"{value} [{low}, {high}]", f"{100 * arm[name]['balanced_accuracy']:.1f}"]
+        assert "Unknown" not in arm["folio"]["answers"]
         gym = arm.get("reasoning-gym/syllogism")
+        if gym is not None:
+            assert f"constant Yes ({100 * gym['right_answers']['Yes'] / gym['n_items']:.1f}%)" in " ".join(
+                section.split()
+            )
+            assert ("Yes" in gym["answers"]) == (gym["accuracy"]["value"] > 0)
         assert cells == [*told, "" if gym is None else f"{100 * gym['accuracy']['value']:.1f}"]
