@@ -199,6 +199,7 @@ class CostRow(NamedTuple):
         minutes: Training time in minutes, the median of the runs.
         hours: Training time of all runs together in hours.
         ratio: Time of a training step relative to the baseline's, medians of the runs.
+        memory: The most memory held in training in MiB, the median of the runs; ``None`` where it was not measured.
     """
 
     arm: str
@@ -207,6 +208,7 @@ class CostRow(NamedTuple):
     minutes: float
     hours: float
     ratio: float
+    memory: float | None
 
 
 def sum_costs(costs: Sequence[ArmCost], baseline: str) -> list[CostRow]:
@@ -223,6 +225,7 @@ def sum_costs(costs: Sequence[ArmCost], baseline: str) -> list[CostRow]:
     for cost in costs:
         arms.setdefault(cost.arm, []).append(cost)
     steps = {arm: median(each.seconds_per_step for each in own) for arm, own in arms.items()}
+    peaks = {arm: [peak for each in own for peak in each.peak_memory if peak is not None] for arm, own in arms.items()}
     return [
         CostRow(
             arm=arm,
@@ -231,13 +234,14 @@ def sum_costs(costs: Sequence[ArmCost], baseline: str) -> list[CostRow]:
             minutes=median(seconds for each in own for seconds in each.seconds) / 60,
             hours=sum(seconds for each in own for seconds in each.seconds) / 3600,
             ratio=steps[arm] / steps[baseline],
+            memory=median(peaks[arm]) / 2**20 if peaks[arm] else None,
         )
         for arm, own in arms.items()
     ]
 
 
 def cost_table(rows: Sequence[CostRow]) -> list[str]:
-    """Writes time and tokens by arm.
+    """Writes time, tokens and memory by arm.
 
     Args:
         rows: The costs.
@@ -245,12 +249,13 @@ def cost_table(rows: Sequence[CostRow]) -> list[str]:
     Returns:
         The lines of a Markdown table, and what all runs took together.
     """
-    lines = [
-        "| arm | runs | tokens a run | minutes of training a run | time of a step, relative to the baseline |",
-        "|---|---|---|---|---|",
-    ]
+    header = ["arm", "runs", "tokens a run", "minutes of training a run", "time of a step, relative to the baseline"]
+    measured = any(row.memory is not None for row in rows)
+    header += ["most memory held, MiB"] * measured
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for row in rows:
-        cells = (escape(row.arm), str(row.runs), f"{row.tokens:,.0f}", f"{row.minutes:.1f}", f"{row.ratio:.2f}")
+        cells = [escape(row.arm), str(row.runs), f"{row.tokens:,.0f}", f"{row.minutes:.1f}", f"{row.ratio:.2f}"]
+        cells += ["" if row.memory is None else f"{row.memory:,.0f}"] * measured
         lines.append(f"| {' | '.join(cells)} |")
     tokens = sum(row.runs * row.tokens for row in rows) / 1e6
     hours = sum(row.hours for row in rows)

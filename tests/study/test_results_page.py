@@ -56,6 +56,20 @@ def test_costs_of_draws_are_summed_up() -> None:
     assert WRITE.cost_table(more)[-1].startswith("Training took 0.3 hours and 8.40 million tokens in all.")
 
 
+def test_memory_stands_in_the_table_where_it_was_measured() -> None:
+    runs = {"seeds": [0, 1, 2], "threads": [1] * 3, "seconds": [60.0] * 3, "tokens": [100] * 3, "steps": [10] * 3}
+    fields = {"rule": "as given", "student": "lab", "data": "one"} | runs
+    mebi = 2**20
+    some = ArmCost.model_validate(fields | {"arm": "erm", "peak_memory": [900 * mebi, None, 1300 * mebi]})
+    none = ArmCost.model_validate(fields | {"arm": "iga"})
+    rows = WRITE.sum_costs([some, none], "erm")
+    assert [row.memory for row in rows] == [1100, None]
+    table = WRITE.cost_table(rows)
+    assert table[0].endswith("| most memory held, MiB |")
+    assert [line.split("|")[-2].strip() for line in table[2:4]] == ["1,100", ""]
+    assert "memory" not in WRITE.cost_table(rows[1:])[0]
+
+
 def test_every_study_is_valid_and_its_results_are_its_own() -> None:
     files = sorted((ROOT / "studies").glob("*.yaml"))
     assert files

@@ -34,10 +34,11 @@ SHORT = {
 
 
 def numbers(folder: Path) -> dict[str, dict[str, Any]]:
-    """The metrics of every cell, apart from times."""
+    """The metrics of every cell, apart from times and memory."""
+    costs = ("seconds", "peak_memory")
     return {
         file.parent.name: {
-            name: value for name, value in json.loads(file.read_text()).items() if not name.startswith("seconds")
+            name: value for name, value in json.loads(file.read_text()).items() if not name.startswith(costs)
         }
         for file in sorted(folder.glob("cells/*/metrics.json"))
     }
@@ -123,6 +124,8 @@ def test_costs_are_those_of_the_runs(undisturbed: Outcome) -> None:
         assert cost.tokens == [record.tokens for record in records]
         assert cost.seconds == [record.seconds for record in records]
         assert min(cost.seconds) > 0
+        assert all(peak is None or peak > 2**26 for peak in cost.peak_memory)  # Python and torch are more than 64 MiB
+        assert len(cost.peak_memory) == len(cost.seeds)
         assert cost.seeds == [run.seed for run in trained if run.arm == cost.arm]
 
 

@@ -1,4 +1,4 @@
-"""What the finished runs of a study cost: training time and tokens."""
+"""What the finished runs of a study cost: training time, tokens and memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class ArmCost(BaseModel):
         tokens: Tokens that each run was trained on, alike.
         seconds: Wall-clock time of each training in seconds, alike; evaluation is not in it.
         threads: Threads of each run, alike.
+        peak_memory: The most memory held in each training in bytes, alike: of the accelerator where there is one,
+            else of the process, Python, the libraries and the student included; ``None`` where it was not measured.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -38,6 +40,7 @@ class ArmCost(BaseModel):
     tokens: list[int] = []
     seconds: list[float] = []
     threads: list[int] = []
+    peak_memory: list[int | None] = []
 
     @property
     def seconds_per_step(self) -> float:
@@ -81,6 +84,7 @@ def write_costs(folder: StudyFolder) -> Costs:
             cost.tokens.append(numbers["tokens"])
             cost.seconds.append(numbers["seconds_training"])
             cost.threads.append(numbers["threads"])
+            cost.peak_memory.append(numbers.get("peak_memory"))
     costs = Costs(arms=list(arms.values()))
     write_text_atomically(folder.root / COSTS_FILE, costs.model_dump_json(indent=1) + "\n")
     return costs

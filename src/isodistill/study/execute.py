@@ -25,6 +25,7 @@ from isodistill.study.arms import job_options, trainer_config
 from isodistill.study.cells import Cell
 from isodistill.study.data import StudyData
 from isodistill.study.folder import CELL_FILE, METRICS_FILE, StudyFolder
+from isodistill.study.memory import PeakMemory
 from isodistill.study.weights import WEIGHTS
 from isodistill.trainer import TrainJob, run_training
 
@@ -203,6 +204,7 @@ def _train(cell: Cell, place: Path, data: Path, students: Students) -> dict[str,
     progress = Progress(checkpoint)
     student = students.fresh(cell.student)
     set_seed(cell.seed)  # the first weights of the adapter hang on it, whatever this process did before
+    memory = PeakMemory()
     record, adapted = run_training(job, config, student=student, callbacks=[progress])
     del adapted
     for folder in place.glob("checkpoint-*"):
@@ -217,6 +219,7 @@ def _train(cell: Cell, place: Path, data: Path, students: Students) -> dict[str,
         "sets_seen": sum(len(batch) for batch in progress.sets[:micro_batches]),
         "data_order": progress.digest(micro_batches),
         "seconds_training": progress.seconds_before + record.seconds,
+        "peak_memory": memory.read(),
     }
 
 
