@@ -92,7 +92,9 @@ def write_study(file: Path, results: Results, out: Path, costs: Costs | None = N
             ]
         lines += [*accuracy_table(result), "", *consistency_table(result), ""]
         if result.data in pooled:
-            lines += [*draws_table(result), ""]
+            for measure in ("ood_accuracy", "accuracy:cue_reversed"):
+                if _measure(result, measure) is not None:
+                    lines += [*draws_table(result, measure), ""]
         name = f"{file.stem}-{number}" if several else file.stem
         drawn = [(title, each) for measure, title in DRAWN.items() if (each := _measure(result, measure)) is not None]
         chart = Chart(name, "Dots with intervals by arm.", "", DOT_HEADER, dot_rows(drawn), dot_panels(drawn))
@@ -150,24 +152,27 @@ def accuracy_table(result: Result) -> list[str]:
     return lines
 
 
-def draws_table(result: Result) -> list[str]:
-    """Writes accuracy out of distribution by arm and draw, in %.
+def draws_table(result: Result, measure: str) -> list[str]:
+    """Writes one accuracy by arm and draw, in %.
 
     Args:
         result: A comparison over draws.
+        measure: One of `DRAWN`.
 
     Returns:
-        The lines of a Markdown table.
+        The lines of a Markdown table, the best arm out of distribution on top.
     """
-    ood = _measure(result, "ood_accuracy")
-    assert ood is not None
-    draws = len(ood.groups[ood.baseline].by_seed)
+    ood, shown = _measure(result, "ood_accuracy"), _measure(result, measure)
+    assert ood is not None and shown is not None
+    draws = len(shown.groups[shown.baseline].by_seed)
     lines = [
-        f"| out of distribution, by draw | {' | '.join(str(n + 1) for n in range(draws))} |",
+        f"| {DRAWN[measure]}, by draw | {' | '.join(str(n + 1) for n in range(draws))} |",
         "|---" * (draws + 1) + "|",
     ]
-    for arm, group in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
-        lines.append(f"| {escape(arm)} | {' | '.join(f'{100 * value:.1f}' for value in group.by_seed)} |")
+    for arm, _ in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
+        if arm in shown.groups:
+            values = shown.groups[arm].by_seed
+            lines.append(f"| {escape(arm)} | {' | '.join(f'{100 * value:.1f}' for value in values)} |")
     return lines
 
 
