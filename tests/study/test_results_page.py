@@ -181,6 +181,38 @@ def test_the_further_students_have_the_numbers_of_their_runs() -> None:
     assert f"({bare['method']}%, slow {bare['slow_erm']}%, untuned {bare['untuned']}%)" in text
 
 
+def test_the_table_of_longer_training_holds_the_numbers_of_its_runs() -> None:
+    runs = json.loads((ROOT / "studies" / "exploratory.json").read_text())["runs"]
+    _, _, section = (ROOT / "docs" / "lab.md").read_text().partition("### Where the logic takes longer")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    assert len(rows) == 2 + 6
+    for name, steps, *values in rows[2:]:
+        (run,) = (
+            each
+            for each in runs
+            if (each["data"], each["method"], str(each["steps"])) == (name[0], "iga" if "IGA" in name else "erm", steps)
+            and (each["kind"] == "no_cue") == ("without the cue" in name)
+            and each["method_options"].get("tau", 1) == (3 if "tau 3" in name else 1)
+            and each["training"]["learning_rate"] == float(name.rpartition(", ")[2])
+        )
+        splits = (run["accuracy"][split] for split in ("iid", "cue_absent", "cue_reversed", "unseen_domain"))
+        assert values == [f"{100 * value:.1f}" for value in (*splits, run["ood_accuracy"])]
+
+
+def test_what_is_said_of_the_screened_students_is_in_their_results() -> None:
+    results = Results.model_validate_json((ROOT / "studies" / "results" / "students.json").read_text())
+    reversed_cue, outside = (
+        next(each for each in results.pooled[0].effects if each.measure == measure).groups
+        for measure in ("accuracy:cue_reversed", "ood_accuracy")
+    )
+    lost = [b - a for a, b in zip(reversed_cue["erm"].by_seed, reversed_cue["erm, no cue"].by_seed, strict=True)]
+    seeds = [int(name.rpartition("seed=")[2]) if "seed" in name else 0 for name in results.config["students"]]
+    assert {seed for seed, points in zip(seeds, lost, strict=True) if points >= 0.1} == {0, 1, 10, 12, 13}
+    text = " ".join((ROOT / "docs" / "lab.md").read_text().split())
+    free = outside["erm, no cue"].by_seed
+    assert f"Without a cue they reach {100 * min(free):.1f} to {100 * max(free):.1f}% out of distribution" in text
+
+
 def test_what_is_said_of_the_real_student_is_in_its_results() -> None:
     results = Results.model_validate_json((ROOT / "studies" / "results" / "real.json").read_text())
     outside = next(each for each in results.pooled[0].effects if each.measure == "ood_accuracy")
