@@ -163,7 +163,8 @@ def draws_table(result: Result, measure: str) -> list[str]:
         The lines of a Markdown table, the best arm out of distribution on top.
     """
     ood, shown = _measure(result, "ood_accuracy"), _measure(result, measure)
-    assert ood is not None and shown is not None
+    assert ood is not None
+    assert shown is not None
     draws = len(shown.groups[shown.baseline].by_seed)
     lines = [
         f"| {DRAWN[measure]}, by draw | {' | '.join(str(n + 1) for n in range(draws))} |",
