@@ -108,6 +108,19 @@ def test_what_is_finished_when_a_study_is_cut_off_is_stored(
     ] * 2 + ["trial"]
 
 
+def test_each_cell_is_stored_once_it_is_finished(config: StudyConfig, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def look(stage: str, done: int, total: int) -> None:
+        if stage.endswith(" runs"):
+            cells = [file for file in (tmp_path / "archive").glob("*.json.gz") if not file.name.startswith("problems-")]
+            seen.append((stage, done, len(cells)))
+
+    run_study(config, tmp_path / "study", workers=0, archive=tmp_path / "archive", progress=look)
+    # The trial's cell, then the two that count: a kill at any of these points would have lost nothing finished.
+    assert seen == [("trial runs", 0, 0), ("trial runs", 1, 1), *(("final runs", done, 1 + done) for done in range(3))]
+
+
 @pytest.mark.parametrize("fault", ["half", "name", "texts", "gone"])
 def test_a_damaged_archive_is_refused_and_restores_nothing_of_the_file(
     fault: str, finished: Outcome, config: StudyConfig, archive: Path, tmp_path: Path

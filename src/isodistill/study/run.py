@@ -108,8 +108,7 @@ def run_study(
         shard: (i, n): only every n-th cell of each stage, beginning with the i-th.
         retry_failed: Whether cells that failed are run again.
         archive: A folder of finished cells in small files (`isodistill.study.archive`): what it holds counts as
-            finished here, and what is finished when this ends or is interrupted is added to it; a later run adds what a
-            killed one finished.
+            finished here, and each cell is added to it once it is finished.
         progress: Told the stage, how many cells are done, and how many there are.
 
     Returns:
@@ -122,10 +121,27 @@ def run_study(
     if archive is None:
         return _run(folder, planner, workers, shard, retry_failed, progress)
     restore_cells(folder, check_writable(archive))  # told before the work, not after it
+    told = progress or _silent
+    finished = -1
+
+    def store(stage: str, done: int, total: int) -> None:
+        nonlocal finished
+        if stage in _STAGES and done != finished:  # making data tells its progress too
+            store_cells(folder, archive)
+            finished = done
+        told(stage, done, total)
+
     try:
-        return _run(folder, planner, workers, shard, retry_failed, progress)
+        return _run(folder, planner, workers, shard, retry_failed, store)
     finally:
         store_cells(folder, archive)
+
+
+_STAGES = ("trial runs", "final runs")
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
 
 
 def _run(
@@ -182,7 +198,7 @@ def _run_stage(
                 place = folder.cell_folder(cell.slug)
                 (place / ERROR_FILE).unlink(missing_ok=True)
                 clear(place)
-    told = progress or (lambda stage, done, total: None)
+    told = progress or _silent
     left = [cell for cell in cells if folder.state(cell.slug) == "open"]
     if not left:
         return
