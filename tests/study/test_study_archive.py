@@ -117,8 +117,8 @@ def test_each_cell_is_stored_once_it_is_finished(config: StudyConfig, tmp_path: 
             seen.append((stage, done, len(cells)))
 
     run_study(config, tmp_path / "study", workers=0, archive=tmp_path / "archive", progress=look)
-    # The trial's cell, then the two that count: a kill at any of these points would have lost nothing finished.
-    assert seen == [("trial runs", 0, 0), ("trial runs", 1, 1), *(("final runs", done, 1 + done) for done in range(3))]
+    # The trial's cell, then the three that count: a kill at any of these points would have lost nothing finished.
+    assert seen == [("trial runs", 0, 0), ("trial runs", 1, 1), *(("final runs", done, 1 + done) for done in range(4))]
 
 
 @pytest.mark.parametrize("fault", ["half", "name", "texts", "gone"])
