@@ -275,6 +275,16 @@ def test_sand_mask(student, batch, tau, k, weighting):
     assert (smooth > 0) == (k < 1.0), "a small k must exercise the tanh"
 
 
+@pytest.mark.parametrize("domains", [3, 4])
+def test_with_four_domains_the_default_sand_mask_is_the_default_and_mask(domains):
+    generator = torch.Generator().manual_seed(domains)
+    gradients = {"layer.lora_A": 1e-3 * torch.randn(domains, 8, 16, generator=generator, dtype=torch.float64)}
+    window = Window(list(range(domains)), [1 / domains] * domains)
+    (smooth, _), (hard, _) = (METHODS[name]().align_factors(gradients, window) for name in ("sand_mask", "and_mask"))
+    # Of three domains two agree to a third of it all, which is below the threshold of a half; of four, three to a half.
+    torch.testing.assert_close(smooth["layer.lora_A"], hard["layer.lora_A"], rtol=1e-6, atol=0.0)
+
+
 @both_weightings
 def test_gsnr_over_three_steps(student, weighting):
     decay = 0.7

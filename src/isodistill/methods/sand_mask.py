@@ -21,7 +21,8 @@ class SANDMask(Method):
         m = max(0, tanh( k / var_d(g_d) * (|mean_d sign g_d| - tau) ))      gradient = m * gbar / (mean(m) + 1e-10)
 
     with the sample variance (divisor K - 1). It is not scale-free: the variance of a language model's gradients is
-    tiny, so the tanh saturates and the mask is nearly binary.
+    tiny, so the tanh saturates and the mask is nearly binary. With three or four domains an agreement that
+    is not whole is 0.5 at most: at the default tau of 0.5 this is the AND-mask at its default.
 
     Source: Shahtalebi et al. (arXiv 2106.02266), as in DomainBed's ``SANDMask``. Departures: tau is 0.5, because
     DomainBed's default of 1 makes the mask identically zero; gbar weighs the domains by w_d.
