@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -33,6 +35,7 @@ def test_one_draw_has_no_interval() -> None:
     assert mean_over_draws([0.5], (0.0, 1.0)) is None
 
 
+@example([(0.0, 0.0), (0.0, 5e-324)], Random(0))  # the squares of such differences underflow
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=9), st.randoms())
 def test_the_order_of_the_draws_does_not_matter(pairs: list[tuple[float, float]], random: object) -> None:
     first = compare_over_draws({"erm": [b for _, b in pairs], "a": [a for a, _ in pairs]}, "erm", (0.0, 1.0), 1)["a"]
