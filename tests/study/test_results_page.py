@@ -214,6 +214,20 @@ def test_what_is_said_of_the_screened_students_is_in_their_results() -> None:
     assert f"Without a cue they reach {100 * min(free):.1f} to {100 * max(free):.1f}% out of distribution" in text
 
 
+def test_what_is_said_of_clean_labels_is_in_their_results() -> None:
+    results = Results.model_validate_json((ROOT / "studies" / "results" / "clean.json").read_text())
+    groups = next(each for each in results.pooled[0].effects if each.measure == "ood_accuracy").groups
+    mean = {arm: f"{100 * group.mean:.1f}" for arm, group in groups.items()}
+    plain = f"{mean['erm']}, {mean['erm 2e-4']} and {mean['erm 1e-4']}%"
+    for page in ("studies/introduction.md", "docs/reproduction.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        assert f"IGA at 1e-3 and 5e-4 has {mean['iga']} and {mean['iga 5e-4']}%" in text
+        assert f"plain training at 1e-3, 2e-4 and 1e-4 {plain}" in text
+        assert f"IGA with shuffled domains {mean['iga, shuffled domains']}%" in text
+    readme = (ROOT / "README.md").read_text()
+    assert f"give it {mean['iga']}% and plain training at the best of three rates {mean['erm 2e-4']}%" in readme
+
+
 def test_what_is_said_of_the_real_student_is_in_its_results() -> None:
     results = Results.model_validate_json((ROOT / "studies" / "results" / "real.json").read_text())
     outside = next(each for each in results.pooled[0].effects if each.measure == "ood_accuracy")
