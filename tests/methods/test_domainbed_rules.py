@@ -276,7 +276,7 @@ def test_sand_mask(student, batch, tau, k, weighting):
 
 
 @pytest.mark.parametrize("domains", [3, 4])
-def test_with_four_domains_the_default_sand_mask_is_the_default_and_mask(domains):
+def test_with_three_or_four_domains_the_default_sand_mask_is_the_default_and_mask(domains):
     generator = torch.Generator().manual_seed(domains)
     gradients = {"layer.lora_A": 1e-3 * torch.randn(domains, 8, 16, generator=generator, dtype=torch.float64)}
     window = Window(list(range(domains)), [1 / domains] * domains)

@@ -36,3 +36,7 @@ def test_the_peak_is_of_the_stretch_alone_and_outlives_what_was_freed() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the process is measured where there is no accelerator")
 def test_where_the_system_does_not_tell_nothing_is_measured(tmp_path: Path) -> None:
     assert PeakMemory(process=tmp_path / "missing").read() is None
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t 1000 kB\n")
+    assert PeakMemory(process=tmp_path).read() is None
+    (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t 2000 kB\nVmRSS:\t 1000 kB\n")
+    assert PeakMemory(process=tmp_path).read() == 2000 * 1024

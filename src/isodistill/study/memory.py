@@ -41,8 +41,9 @@ class PeakMemory:
             The peak in bytes; ``None`` where it can't be measured.
         """
         if torch.cuda.is_available():
-            return int(torch.cuda.max_memory_allocated())
+            return torch.cuda.max_memory_allocated() or None  # nothing was held there: the work ran on the CPU
         if not self._measured:
             return None
         status = (self._process / "status").read_text(encoding="utf-8")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        kibi = status.partition("VmHWM:")[2].split()
+        return int(kibi[0]) * 1024 if kibi else None  # some sandboxes leave the line out

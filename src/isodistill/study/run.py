@@ -26,6 +26,8 @@ from isodistill.study.weights import check_weights, recorded_weights
 from isodistill.study.worker import take_shard, work
 
 Progress = Callable[[str, int, int], None]
+_RUNS = ("trial runs", "final runs")
+"""What the progress of runs is called."""
 
 
 @dataclass
@@ -126,7 +128,7 @@ def run_study(
 
     def store(stage: str, done: int, total: int) -> None:
         nonlocal finished
-        if stage in _STAGES and done != finished:  # making data tells its progress too
+        if stage in _RUNS and done != finished:  # making data tells its progress too
             store_cells(folder, archive)
             finished = done
         told(stage, done, total)
@@ -135,9 +137,6 @@ def run_study(
         return _run(folder, planner, workers, shard, retry_failed, store)
     finally:
         store_cells(folder, archive)
-
-
-_STAGES = ("trial runs", "final runs")
 
 
 def _silent(stage: str, done: int, total: int) -> None:
