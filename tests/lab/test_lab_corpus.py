@@ -40,6 +40,17 @@ def test_the_mixture_is_as_configured() -> None:
     assert all(len(draw_text(REMARKED, number)) == 3 for number in range(20))  # none is solved
 
 
+def test_packs_of_invented_words_are_read_as_often_as_the_others() -> None:
+    config = CONFIG.model_copy(update={"nonce": 9, "solved": 0.0})
+    assert config.packs == (*available_packs(), *(f"nonce:{seed}" for seed in range(9)))
+    words = [set(load_pack(name).properties) for name in config.packs[9:]]
+    texts = [flat(draw_text(config, number)) for number in range(400)]
+    read = [sum(bool(own & set(pieces(text))) for text in texts) for own in words]
+    assert all(read)
+    assert sum(read) == pytest.approx(200, abs=4 * 100**0.5)
+    assert not any(own & set(pieces(flat(text))) for text in TEXTS for own in words)
+
+
 def test_reading_grows_from_one_premise_to_four() -> None:
     def sentences(texts: list[Text]) -> list[int]:
         return [text[0][0].split("\n")[0].count(".") for text in texts if len(text) > 1]
@@ -139,7 +150,7 @@ def negated(formula: Formula) -> Formula:
 
 
 def test_the_tokenizer_gives_every_text_back() -> None:
-    tokenizer = make_tokenizer(collect_vocabulary(map(flat, TEXTS)))
+    tokenizer = make_tokenizer(collect_vocabulary(map(flat, TEXTS), available_packs()))
     for prompt, completion in (turn for text in TEXTS for turn in text):
         ids = tokenizer(prompt + completion)["input_ids"]
         assert tokenizer.unk_token_id not in ids
@@ -148,7 +159,7 @@ def test_the_tokenizer_gives_every_text_back() -> None:
 
 
 def test_cues_are_in_the_vocabulary() -> None:
-    words = set(collect_vocabulary([]))
+    words = set(collect_vocabulary([], available_packs()))
     assert all(
         set(pieces(cue)) <= words for name in available_packs() for group in load_pack(name).cues for cue in group
     )
@@ -158,7 +169,7 @@ def test_numbers_are_digits_and_words_have_a_form_with_a_capital() -> None:
     assert pieces("There are 42 eggs (or 7).\nAnswer: 42") == [
         *("There", "are", "4", "2", "eggs", "(", "or", "7", ")", ".", "\n", "Answer", ":", "4", "2")
     ]
-    tokenizer = make_tokenizer(collect_vocabulary(["There are eggs or"]))
+    tokenizer = make_tokenizer(collect_vocabulary(["There are eggs or"], available_packs()))
     text = "There are 42 eggs (or 7).\nAnswer: 42"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     vocabulary = tokenizer.get_vocab()
@@ -170,7 +181,7 @@ def test_numbers_are_digits_and_words_have_a_form_with_a_capital() -> None:
 def test_each_answer_is_one_token() -> None:
     from isodistill.evaluation.encoding import choice_ids
 
-    tokenizer = make_tokenizer(collect_vocabulary([]))
+    tokenizer = make_tokenizer(collect_vocabulary([], available_packs()))
     ids = [choice_ids(tokenizer, choice) for choice in ("True", "False", "Unknown")]
     assert [len(each) for each in ids] == [1, 1, 1]
     assert len({each[0] for each in ids}) == 3

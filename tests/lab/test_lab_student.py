@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from isodistill.errors import IsodistillError
+from isodistill.isomers.packs import available_packs, load_pack
 from isodistill.lab import LabConfig, build, build_lab, make_lab_config, pretrain
 from isodistill.lab.corpus import draw_text
 from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
@@ -72,7 +73,8 @@ def test_it_learns(tmp_path: Path) -> None:
 
 def test_the_loss_is_a_weighted_mean_over_what_the_student_writes() -> None:
     config = TINY.model_copy(update={"solved": 0.5})
-    tokenizer = make_tokenizer(collect_vocabulary(p + c for n in range(40) for p, c in draw_text(config, n)))
+    texts = (p + c for n in range(40) for p, c in draw_text(config, n))
+    tokenizer = make_tokenizer(collect_vocabulary(texts, config.packs))
     model = pretrain.make_model(config, tokenizer)
     total = weight = 0.0
     with torch.no_grad():
@@ -98,7 +100,7 @@ def test_the_loss_is_a_weighted_mean_over_what_the_student_writes() -> None:
 
 
 def test_a_word_with_a_capital_begins_as_the_word() -> None:
-    tokenizer = make_tokenizer(collect_vocabulary([]))
+    tokenizer = make_tokenizer(collect_vocabulary([], available_packs()))
     vectors = pretrain.make_model(TINY, tokenizer).get_input_embeddings().weight
     number = tokenizer.convert_tokens_to_ids
     assert torch.equal(vectors[number("Salty")], vectors[number("salty")])
@@ -110,10 +112,19 @@ def test_what_would_change_the_weights_changes_the_digest(monkeypatch: pytest.Mo
 
     before = TINY.digest()
     assert before == TINY.digest()
-    for change in ({"seed": 2}, {"steps": 13}, {"solved": 0.1}, {"families": ("ordering",)}):
+    for change in ({"seed": 2}, {"steps": 13}, {"solved": 0.1}, {"families": ("ordering",)}, {"nonce": 2}):
         assert TINY.model_copy(update=change).digest() != before
     monkeypatch.setattr(config, "available_packs", lambda: ("law", "math"))
     assert TINY.digest() != before
+
+
+def test_packs_of_invented_words_are_known_where_it_reads_them(tmp_path: Path) -> None:
+    _, plain = load_student(str(build_lab(TINY, tmp_path)))
+    _, wide = load_student(str(build_lab(TINY.model_copy(update={"nonce": 2}), tmp_path)))
+    for name in ("nonce:0", "nonce:1", "nonce:2", "law"):
+        ids = [[tok.convert_tokens_to_ids(word) for word in load_pack(name).properties] for tok in (plain, wide)]
+        unknown = [tok.unk_token_id in own for tok, own in zip((plain, wide), ids, strict=True)]
+        assert unknown == [name != "law", name == "nonce:2"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +135,7 @@ def test_what_would_change_the_weights_changes_the_digest(monkeypatch: pytest.Mo
         ({"families": ("astrology",)}, "families must name at least one of"),
         ({"depth": (0, 2)}, "depth must be"),
         ({"step": 3}, "step"),
+        ({"nonce": 129}, "nonce"),
     ],
 )
 def test_wrong_options_are_told_in_a_sentence(values: dict[str, object], message: str) -> None:

@@ -83,7 +83,8 @@ def _bar() -> Iterator[Progress]:
 def _vocabulary(config: LabConfig) -> list[str]:
     # Of every family: a student that has not read the solutions of one can still be trained to write them.
     solved = config.model_copy(update={"solved": 0.9, "ramp": 0.0, "families": tuple(FAMILIES)})
-    return collect_vocabulary(
+    texts = (
         "".join(prompt + completion for prompt, completion in draw_text(solved, -1 - number))
         for number in range(_SAMPLES)
     )
+    return collect_vocabulary(texts, config.packs)

@@ -34,6 +34,8 @@ class LabConfig(BaseModel):
             stands in the text.
         remarks: Share of those texts that hold a cue sentence, which goes with no answer but may be asked about.
         ramp: The share of the steps over which these questions grow from the easiest to the hardest.
+        nonce: How many packs of invented words, ``nonce:0`` and on, it reads beside the built-in ones, each as often as
+            one of those: for data of more domains than there are built-in packs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +53,7 @@ class LabConfig(BaseModel):
     solved: float = Field(default=0.35, ge=0, le=1)
     remarks: float = Field(default=0.35, ge=0, le=1)
     ramp: float = Field(default=0.25, ge=0, le=1)
+    nonce: int = Field(default=0, ge=0, le=128)
 
     @field_validator("families", "depth", mode="before")
     @classmethod
@@ -69,16 +72,22 @@ class LabConfig(BaseModel):
             raise ValueError(f"families must name at least one of {', '.join(FAMILIES)}")
         return self
 
+    @property
+    def packs(self) -> tuple[str, ...]:
+        """The domain packs that it reads: all built-in ones, then those of invented words."""
+        return (*available_packs(), *(f"nonce:{seed}" for seed in range(self.nonce)))
+
     def digest(self) -> str:
         """Names the weights that this configuration gives with the packs and families as they are now.
 
         Returns:
             16 hexadecimal digits.
         """
+        unused = {"nonce"} if not self.nonce else set()  # students of earlier versions keep their names
         content = {
             "revision": REVISION,
-            "config": self.model_dump(mode="json"),
-            "packs": {name: load_pack(name).model_dump(mode="json") for name in available_packs()},
+            "config": self.model_dump(mode="json", exclude=unused),
+            "packs": {name: load_pack(name).model_dump(mode="json") for name in self.packs},
             "families": sorted(FAMILIES),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

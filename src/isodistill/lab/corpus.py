@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 from isodistill.answers import format_completion, split_completion
 from isodistill.isomers.families import FAMILIES, make_family
 from isodistill.isomers.formal import Formal
-from isodistill.isomers.packs import Pack, available_packs, load_pack
+from isodistill.isomers.packs import Pack, load_pack
 from isodistill.isomers.render import Lexicon, choices_line, clause, draw_wording, render, sentence
 from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.isomers.skeleton import Skeleton
@@ -84,7 +84,7 @@ def draw_text(config: LabConfig, number: int) -> Text:
         Its turns.
     """
     rng = Random(f"{config.seed}/lab/{number}")
-    pack = load_pack(rng.choice(available_packs()))
+    pack = load_pack(rng.choice(config.packs))
     if rng.random() < config.solved:
         return (solved_text(rng, pack, rng.choice(config.families), rng.randint(*config.depth)),)
     ramp = config.ramp * config.steps * config.batch_size

@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from isodistill.answers import ANSWER_PREFIX
-from isodistill.isomers.packs import available_packs, load_pack
+from isodistill.isomers.packs import load_pack
 
 SPECIAL = ("<pad>", "<eos>", "<unk>")
 """Padding, the end of a text, and any word that stands in no pack."""
@@ -43,13 +43,14 @@ def pieces(text: str) -> list[str]:
     return [piece for piece, _ in _SPLITTER.pre_tokenize_str(text)]
 
 
-def collect_vocabulary(texts: Iterable[str]) -> list[str]:
+def collect_vocabulary(texts: Iterable[str], packs: Iterable[str]) -> list[str]:
     """Collects the pieces of the packs, of the answer line and of sample texts, in alphabetical order.
 
     Any word of a pack may come to open a sentence, so each stands with a capital too.
 
     Args:
         texts: Texts for what stands in no pack: the teacher's own phrases.
+        packs: The ids of the packs.
 
     Returns:
         The pieces.
@@ -57,7 +58,7 @@ def collect_vocabulary(texts: Iterable[str]) -> list[str]:
     found = set("0123456789") | set(_MARKS)
     for text in (f"{ANSWER_PREFIX} True False Unknown Yes No", *texts):
         found.update(pieces(text))
-    for name in available_packs():
+    for name in packs:
         for text in _strings(load_pack(name).model_dump()):
             words = pieces(_without_slots(text))
             found.update(words, (word[0].upper() + word[1:] for word in words))
