@@ -100,6 +100,25 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], told: str) -> None:
         ({"methods": {"erm": {}, "iga": {"training": {"lora_r": 4}}}}, "every method gets the same"),
         ({"methods": {"erm": {}, "iga": {"training": {"max_steps": 4}}}}, "every method gets the same"),
         ({"search": {"space": {"lora_r": {"choices": [1, 2]}}}}, "search.space.lora_r would give methods different"),
+        (
+            {"data": {"main": {"path": "x", "training": {"max_stepz": 4}}}},
+            "data.main.training.max_stepz is no option of training; did you mean max_steps?",
+        ),
+        (
+            {"data": {"main": {"path": "x", "training": {"lr_scheduler_type": "cosin"}}}},
+            "data.main.training, methods.erm: ",
+        ),
+        (
+            {
+                "data": {"main": {"path": "x", "training": {"warmup_steps": 4}}},
+                "methods": {"erm": {}, "iga": {"training": {"warmup_steps": 3}}},
+            },
+            "data.main.training.warmup_steps stands in methods.iga.training too",
+        ),
+        (
+            {"data": {"main": {"path": "x", "training": {"max_steps": 4}}}, "search": SEARCH},
+            "data.main.training.max_steps stands in search.space too",
+        ),
     ],
 )
 def test_what_cannot_be_run_or_is_unfair_is_refused_in_a_sentence(changes: dict[str, Any], told: str) -> None:
@@ -155,6 +174,28 @@ def test_data_may_be_for_some_of_the_students(tmp_path: Path) -> None:
     assert {(cell.student, cell.data) for cell in cells} == set(config.pairs)
     assert {(entry.student, entry.data) for entry in entries} == set(config.pairs)
     assert facts("one", config.data["one"]) == facts("both", config.data["both"])  # the problems are the same
+
+
+def test_a_data_set_may_have_trainer_options_of_its_own() -> None:
+    """Equal tokens a step for sets of more members: fewer sets, for every arm and control alike."""
+    wide = study_values(Path("student"))["data"]["main"]
+    data = {"main": wide, "wide": wide | {"training": {"per_device_train_batch_size": 1}}}
+    config = study(data=data, controls=["shuffled_domains", "untuned", "slow_erm"])
+    planner = Planner(config, dict.fromkeys(data, FACTS["main"]))
+    given = config.training["per_device_train_batch_size"]
+    assert given != 1
+    cells, _ = planner.final_cells([])
+    sizes = {(cell.arm.label, cell.data, cell.arm.training["per_device_train_batch_size"]) for cell in cells}
+    assert sizes == {(arm.label, name, size) for arm in planner.arms for name, size in (("main", given), ("wide", 1))}
+    # The problems are the same, and a study without such options keeps its runs' names.
+    assert facts("wide", config.data["wide"]) == facts("main", config.data["main"])
+    plain = Planner(study(data={"main": wide}, controls=["slow_erm"]), FACTS).final_cells([])[0]
+    assert {cell.slug for cell in plain} < {cell.slug for cell in cells}
+    trials = Planner(study(data=data, search={"trials": 2}), dict.fromkeys(data, FACTS["main"])).trial_cells()
+    assert {(cell.data, cell.arm.training["per_device_train_batch_size"]) for cell in trials} == {
+        ("main", given),
+        ("wide", 1),
+    }
 
 
 @pytest.mark.parametrize(

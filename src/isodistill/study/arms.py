@@ -69,6 +69,7 @@ def build_arms(config: StudyConfig) -> list[Arm]:
                 trials_of=label,
             )
         )
+    _check_data_training(config)
     if config.fair:
         _check_fairness(config, arms)
     if config.search is not None:
@@ -86,18 +87,36 @@ def build_arms(config: StudyConfig) -> list[Arm]:
             raise IsodistillError(f"methods.{label} has the name of a control: give it another label")
     for arm in arms:
         check_options(arm)
+        for name, entry in config.data.items():
+            if entry.training:
+                check_options(arm_on(arm, config, name), f"data.{name}.training, methods.{arm.label}")
     return arms
 
 
-def check_options(arm: Arm, training: Mapping[str, Any] | None = None) -> None:
+def arm_on(arm: Arm, config: StudyConfig, data: str) -> Arm:
+    """Gives an arm the trainer options of a data set.
+
+    Args:
+        arm: The arm.
+        config: The study.
+        data: The data set's name.
+
+    Returns:
+        The arm as it runs there; the arm itself where the data set has no options of its own.
+    """
+    own = config.data[data].training
+    return arm.model_copy(update={"training": arm.training | own}) if own else arm
+
+
+def check_options(arm: Arm, where: str | None = None) -> None:
     """Refuses options that the method, its penalty or the trainer does not take.
 
     Args:
         arm: The arm.
-        training: Trainer options instead of the arm's.
+        where: What the options stand in, for errors; by default the arm.
 
     Raises:
-        IsodistillError: if there is one; the message names the arm.
+        IsodistillError: if there is one; the message says where.
     """
     try:
         build_method(arm.method, **arm.method_options)
@@ -105,9 +124,9 @@ def check_options(arm: Arm, training: Mapping[str, Any] | None = None) -> None:
             build_penalty(arm.penalty, **arm.penalty_options)
         elif arm.penalty_options:
             raise IsodistillError("penalty_options are given without a penalty")
-        trainer_config(arm, arm.training if training is None else training, "unused", 0)
+        trainer_config(arm, arm.training, "unused", 0)
     except (IsodistillError, TypeError, ValueError) as error:
-        raise IsodistillError(f"methods.{arm.label}: {str(error).splitlines()[0]}") from None
+        raise IsodistillError(f"{where or f'methods.{arm.label}'}: {str(error).splitlines()[0]}") from None
 
 
 def trainer_config(arm: Arm, training: Mapping[str, Any], out: str, seed: int) -> IsomerConfig:
@@ -156,6 +175,18 @@ def _check_names(options: Mapping[str, Any], where: str) -> None:
             near = difflib.get_close_matches(name, _JOB | _TRAINER, n=1)
             hint = f"; did you mean {near[0]}?" if near else ": `isodistill train --help` lists them"
             raise IsodistillError(f"{where}.{name} is no option of training{hint}")
+
+
+def _check_data_training(config: StudyConfig) -> None:
+    """Refuses options of a data set that a method or the search has too: which of the two holds would be a guess."""
+    for data, entry in config.data.items():
+        _check_names(entry.training, f"data.{data}.training")
+        for name in entry.training:
+            others = [f"methods.{label}.training" for label, each in config.methods.items() if name in each.training]
+            if config.search is not None and name in config.search.space:
+                others.append("search.space")
+            if others:
+                raise IsodistillError(f"data.{data}.training.{name} stands in {others[0]} too: say it in one of them")
 
 
 def _check_fairness(config: StudyConfig, arms: list[Arm]) -> None:

@@ -38,6 +38,8 @@ class DataEntry(_Model):
         students: Which of the study's students it is for; ``None`` for all of them.
         draw_of: What it is a draw of: the comparisons on data sets of one such name are taken together too, each as one
             value. They may differ in their seed and their students alone.
+        training: Trainer options of every arm on this data set, beside the study's: fewer sets a step where a set has
+            more members.
     """
 
     generate: GenerationConfig | None = None
@@ -45,6 +47,7 @@ class DataEntry(_Model):
     path: str | None = None
     students: tuple[str, ...] | None = Field(default=None, min_length=1)
     draw_of: str | None = Field(default=None, pattern=_NAME)
+    training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

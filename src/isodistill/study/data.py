@@ -82,7 +82,8 @@ def facts(name: str, entry: DataEntry) -> DataFacts:
         IsodistillError: if the data set at a path cannot be read.
     """
     if entry.generate is not None:
-        content = json.dumps(entry.model_dump(mode="json", exclude={"students", "draw_of"}), sort_keys=True).encode()
+        said = entry.model_dump(mode="json", exclude={"students", "draw_of", "training"})
+        content = json.dumps(said, sort_keys=True).encode()
         return DataFacts(hashlib.sha256(content).hexdigest()[:16], entry.generate.domains)
     digest = hashlib.sha256()
     folder = Path(str(entry.path)) / "data"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from isodistill.errors import IsodistillError
 from isodistill.files import write_text_atomically
 from isodistill.methods import METHODS
-from isodistill.study.arms import build_arms, check_options
+from isodistill.study.arms import arm_on, build_arms, check_options
 from isodistill.study.cells import Arm, Cell
 from isodistill.study.config import AS_GIVEN, StudyConfig
 from isodistill.study.data import DataFacts
@@ -175,7 +175,7 @@ class Planner:
         return [
             Cell(
                 stage="trial",
-                arm=trial.applied(arm),
+                arm=arm_on(trial.applied(arm), self.config, data),
                 data=data,
                 data_digest=self.data[data].digest,
                 student=student,
@@ -189,7 +189,7 @@ class Planner:
         ]
 
     def _final_cell(self, arm: Arm, trial: Trial, data: str, student: str, seed: int) -> Cell:
-        applied = trial.applied(arm)
+        applied = arm_on(trial.applied(arm), self.config, data)
         if arm.kind == "slow_erm":
             rate = applied.training.get("learning_rate", _DEFAULT_RATE) / self.config.slow_factor
             applied = applied.model_copy(update={"training": applied.training | {"learning_rate": rate}})

@@ -18,7 +18,7 @@ from isodistill.evaluation import evaluate, list_splits, read_items
 from isodistill.evaluation.items import TRAINING_SPLITS
 from isodistill.files import write_text_atomically
 from isodistill.isomers.store import count_sets
-from isodistill.study.arms import job_options, trainer_config
+from isodistill.study.arms import arm_on, job_options, trainer_config
 from isodistill.study.cells import Arm, Cell, Stage
 from isodistill.study.data import StudyData
 from isodistill.study.execute import Students
@@ -97,7 +97,7 @@ def measure_times(folder: StudyFolder, planner: Planner, threads: int = 1, progr
             if _key(name, student) not in timings.problems:
                 timings.problems[_key(name, student)] = _time_problem(folder, data.whole(name), student, students)
         elif _key(arm.label, name, student) not in timings.steps:
-            times = _time_steps(arm, data.whole(name), student, students)
+            times = _time_steps(arm_on(arm, folder.config, name), data.whole(name), student, students)
             timings.starts[_key(arm.label, name, student)], timings.steps[_key(arm.label, name, student)] = times
         write_text_atomically(file, timings.model_dump_json(indent=1) + "\n")
     return timings
