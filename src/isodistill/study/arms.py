@@ -87,8 +87,8 @@ def build_arms(config: StudyConfig) -> list[Arm]:
             raise IsodistillError(f"methods.{label} has the name of a control: give it another label")
     for arm in arms:
         check_options(arm)
-        for name, entry in config.data.items():
-            if entry.training:
+        for name, data in config.data.items():
+            if data.training:
                 check_options(arm_on(arm, config, name), f"data.{name}.training, methods.{arm.label}")
     return arms
 
