@@ -249,7 +249,14 @@ def test_what_is_said_of_the_main_table_is_in_its_results() -> None:
         for arm in ("iga", "gsnr", "word_dropout", "iga, shuffled domains", "erm, no cue"):
             assert f"{draws[arm][1]}%" in text, arm
         assert f"+{over.value:.1f} [{over.low:.1f}, +{over.high:.1f}]" in text
+    second = next(each for each in results.results if each.data == "draw_2")
+    there = next(each for each in second.effects if each.measure == "ood_accuracy").effects["iga"]
     said = " ".join((ROOT / "studies" / "introduction.md").read_text().split())
+    assert there.significant
+    assert f"+{there.points.value:.1f} [+{there.points.low:.1f}, +{there.points.high:.1f}] points" in said
+    cue = next(each for each in results.pooled[0].effects if each.measure == "accuracy:cue_reversed").groups
+    kept = [f"{100 * cue[arm].by_seed[1]:.1f}%" for arm in ("iga", "erm, no cue")]
+    assert f"({kept[0]} with it reversed, {kept[1]} without a cue)" in said
     assert " and ".join((", ".join(draws["erm 1e-3"][:2]), draws["erm 1e-3"][2])) in said
     assert f"{mean['iga']}% against {mean['erm']}%" in said
     assert f"IGA has {mean['iga']}% and plain training {mean['erm']}%" in (ROOT / "README.md").read_text()
