@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from isodistill.evaluation.effects import MeasureEffects
 from isodistill.files import write_text_atomically
-from isodistill.report.drawing import INK, WIDTH, Chart, figure, numbered_marker
+from isodistill.report.drawing import INK, WIDTH, Chart, figure, number_markers, numbered_markers
 from isodistill.report.figures.dots import DOT_HEADER, dot_panels, dot_rows
 from isodistill.report.markdown import escape
 from isodistill.study.costs import ArmCost, Costs
@@ -290,12 +290,13 @@ def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:
     with figure(WIDTH, 2.6 + 0.17 * -(-len(points) // 2)) as drawing:
         axes = drawing.add_subplot()
         axes.step(*zip(*front, strict=True), where="post", color=INK, linewidth=0.7, linestyle="--")
-        for position, (arm, ratio, accuracy) in enumerate(points):
-            numbered_marker(axes, ratio, accuracy, position, arm)
+        marked = [(ratio, accuracy, arm) for arm, ratio, accuracy in points]
+        numbered_markers(axes, marked)
         axes.set_xlabel("time of a training step, relative to the baseline")
         axes.set_ylabel("accuracy out of distribution")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         drawing.legend(loc="outside lower left", ncols=2)
+        number_markers(axes, marked)
     header = ["arm", "step_time", "ood_accuracy"]
     return Chart("cost", "Accuracy against the time of a step.", "", header, [list(point) for point in points], drawing)
 

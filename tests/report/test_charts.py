@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from report_helpers import make_panel, make_run
 
-from isodistill.report.drawing import thin
+from isodistill.report.drawing import WIDTH, figure, number_markers, numbered_markers, thin
 from isodistill.report.figures import draw_figures
 from isodistill.report.figures.accuracy import accuracy_chart
 from isodistill.report.figures.conflict import conflict_chart, conflict_grids
@@ -247,3 +247,29 @@ def test_the_callers_matplotlib_is_left_alone() -> None:
     assert chart is not None
     chart.png(50)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_numbers_of_crowded_markers_cover_neither_markers_nor_each_other() -> None:
+    crowd = [
+        (1.0, 0.79),
+        (1.02, 0.8),
+        (1.05, 0.795),
+        (1.06, 0.79),
+        (1.09, 0.79),
+        (1.09, 0.785),
+        (1.2, 0.78),
+        (1.2, 0.79),
+    ]
+    points = [(x, y, f"arm {number}") for number, (x, y) in enumerate([*crowd, (1.0, 0.46), (1.9, 0.79)])]
+    with figure(WIDTH, 3.5) as drawing:
+        axes = drawing.add_subplot()
+        numbered_markers(axes, points)
+        drawing.legend(loc="outside lower left", ncols=2)
+        number_markers(axes, points)
+        drawing.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in axes.texts]
+        middles = axes.transData.transform([point[:2] for point in points])
+    assert [text.get_text() for text in axes.texts] == [str(number + 1) for number in range(len(points))]
+    for position, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:position])
+        assert not any(box.contains(*middle) for middle in middles)

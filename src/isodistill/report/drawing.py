@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,18 +123,62 @@ def marker(axes: Axes, x: float, y: float, position: int, *, size: float = 6, la
     )
 
 
-def numbered_marker(axes: Axes, x: float, y: float, position: int, label: str) -> None:
-    """Draws a group's marker with its number beside it and before its name in the legend.
+def numbered_markers(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Draws groups' markers, each with its number before its name in the legend.
 
     Args:
         axes: Where.
-        x: The abscissa of its middle.
-        y: The ordinate of its middle.
-        position: The group's place, from 0; its number is one more.
-        label: The group's name.
+        points: Abscissa, ordinate and name of each group; the first has the number 1.
     """
-    marker(axes, x, y, position, label=f"{position + 1} {short(label)}")
-    axes.annotate(str(position + 1), (x, y), (4, 4), textcoords="offset points", color=INK, size=8)
+    for position, (x, y, label) in enumerate(points):
+        marker(axes, x, y, position, label=f"{position + 1} {short(label)}")
+
+
+def number_markers(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Writes each group's number beside its marker where it covers no other marker or number.
+
+    To be called last, once legend and limits stand: the layout decides how near two markers are.
+
+    Args:
+        axes: Where.
+        points: What `numbered_markers` was given.
+    """
+    axes.figure.draw_without_rendering()
+    scale = 72 / axes.figure.dpi
+    places = [(x * scale, y * scale) for x, y in axes.transData.transform([point[:2] for point in points])]
+    taken = [(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in places]  # boxes in points: markers, then numbers
+    for position, (x, y) in enumerate(places):
+        text = str(position + 1)
+        width, height = 5.2 * len(text), 6.0
+        boxes = []
+        for away in (8.0, 13.0, 18.0, 24.0):
+            for angle in (45, -45, 135, -135, 90, -90, 0, 180):
+                middle_x = x + away * math.cos(math.radians(angle))
+                middle_y = y + away * math.sin(math.radians(angle))
+                half = (width / 2, height / 2)
+                boxes.append((middle_x - half[0], middle_y - half[1], middle_x + half[0], middle_y + half[1]))
+        box = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken))  # the first of the freest
+        taken.append(box)
+        offset = ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y)
+        far = math.hypot(*offset) > 10
+        axes.annotate(
+            text,
+            points[position][:2],
+            offset,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=INK,
+            size=8,
+            arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.4, "shrinkA": 3, "shrinkB": 2} if far else None,
+        )
+
+
+def _overlap(box: Sequence[float], other: Sequence[float]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    high = min(box[3], other[3]) - max(box[1], other[1])
+    return max(0.0, wide) * max(0.0, high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from isodistill.report.drawing import INK, WIDTH, Chart, figure, numbered_marker, series
+from isodistill.report.drawing import INK, WIDTH, Chart, figure, number_markers, numbered_markers, series
 from isodistill.report.panel import Panel
 from isodistill.report.verdict import percent
 
@@ -39,7 +39,8 @@ def scatter_chart(panel: Panel) -> Chart | None:
                 if low is not None and high is not None:
                     ends, middle = [low, high], [y.mean if across else x.mean] * 2
                     axes.plot(*((ends, middle) if across else (middle, ends)), color=series(position), linewidth=0.9)
-            numbered_marker(axes, x.mean, y.mean, position, label)
+        points = [(inside.groups[label].mean, outside.groups[label].mean, label) for label in inside.groups]
+        numbered_markers(axes, points)
         # The limits are those of the points: the diagonal must not stretch them.
         axes.set_xlim(axes.get_xlim())
         axes.set_ylim(axes.get_ylim())
@@ -50,6 +51,7 @@ def scatter_chart(panel: Panel) -> Chart | None:
             axis.set_major_formatter(PercentFormatter(1.0))
             axis.set_major_locator(MaxNLocator(6))
         drawing.legend(loc="outside lower left", ncols=2)
+        number_markers(axes, points)
     said = "; ".join(
         f"{position + 1} {label}: {percent(inside.groups[label].mean)} on iid, "
         f"{percent(outside.groups[label].mean)} outside"
