@@ -42,7 +42,7 @@ def resolve_student(name: str) -> str:
     Raises:
         IsodistillError: if the built-in student is not installed, or the name is neither a path nor a hub id.
     """
-    if name == LAB or name.startswith(f"{LAB}:"):
+    if _is_lab(name):
         from isodistill.lab import build_lab, make_lab_config
 
         return str(build_lab(make_lab_config(**_options(name)), cache_dir() / "students"))
@@ -63,6 +63,10 @@ def resolve_student(name: str) -> str:
             " file or a hub id such as org/model"
         )
     return name
+
+
+def _is_lab(name: str) -> bool:
+    return name == LAB or name.startswith(f"{LAB}:")
 
 
 def _options(name: str) -> dict[str, str]:
@@ -101,6 +105,44 @@ def load_student(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def to_be_pretrained(name: str) -> bool:
+    """Tells whether a student has to be pretrained first: a lab student that is not in the cache.
+
+    Args:
+        name: See `resolve_student`.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        IsodistillError: if it is a lab student with an option that there is not.
+    """
+    if not _is_lab(name):
+        return False
+    from isodistill.lab import lab_folder, make_lab_config
+
+    return not lab_folder(make_lab_config(**_options(name)), cache_dir() / "students").is_dir()
+
+
+def load_for_timing(name: str) -> tuple[Any, Any]:
+    """Loads a student whose speed is to be measured: one that has to be pretrained first comes with its first weights.
+
+    Args:
+        name: See `resolve_student`.
+
+    Returns:
+        The causal language model and its tokenizer.
+
+    Raises:
+        IsodistillError: see `load_student`.
+    """
+    if not to_be_pretrained(name):
+        return load_student(name)
+    from isodistill.lab import make_lab_config, start_of_lab
+
+    return start_of_lab(make_lab_config(**_options(name)))
 
 
 def weights_digest(name: str) -> str | None:

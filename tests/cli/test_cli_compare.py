@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from isodistill.cli.compare import results_table
 from isodistill.cli.main import app
+from isodistill.lab import build
 from isodistill.study import timing
 from isodistill.study.config import parse_study
 from isodistill.study.results import Results
@@ -101,6 +102,20 @@ def test_a_dry_run_counts_the_cells_and_measures_once(
     assert counts["final", "erm, slow"] == "4"
     assert counts["final", "untuned student"] == "1"
     assert counts["all", ""] == "12"
+
+
+def test_a_dry_run_pretrains_no_student(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISODISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "_SAMPLES", 50)
+    monkeypatch.setattr(build, "pretrain", None)
+    lab = "lab:hidden_size=32,intermediate_size=32,layers=1,heads=2"
+    file = write(tmp_path, student, methods={"erm": {}}, seeds=[0], students=[str(student), lab])
+    found = runner.invoke(app, ["compare", str(file), "--out", str(tmp_path / "out"), "--dry-run"])
+    assert found.exit_code == 0, found.output
+    timings = json.loads((tmp_path / "out" / "timings.json").read_text())
+    assert [lab in key for key in timings["steps"]] == [False, True]
+    assert "the pretraining of 1 lab student(s)" in found.output
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_table_is_bold_only_where_the_difference_is_significant(student: Path, tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def compare(
             folder, planner = prepare_study(config, out, progress)
             timings = measure_times(folder, planner, threads_of(workers), progress)
         console().print(_estimate_table(estimate(folder, planner, timings), workers * part[1]))
+        from isodistill.students import to_be_pretrained
+
+        if waiting := sum(map(to_be_pretrained, config.students)):
+            console().print(f"and before it the pretraining of {waiting} lab student(s), once, some minutes each")
         return
     from isodistill.study.run import run_study
 

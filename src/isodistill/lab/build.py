@@ -10,19 +10,46 @@ from pathlib import Path
 
 from filelock import FileLock
 from tqdm import tqdm
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from isodistill.errors import IsodistillError
 from isodistill.files import write_text_atomically
 from isodistill.isomers.families import FAMILIES
 from isodistill.lab.config import LabConfig
 from isodistill.lab.corpus import draw_text
-from isodistill.lab.pretrain import Progress, pretrain
+from isodistill.lab.pretrain import Progress, make_model, pretrain
 from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
 
 CONFIG_FILE = "lab.json"
 """The configuration, beside the weights."""
 
 _SAMPLES = 3000  # texts read for the teacher's phrases; a phrase that none of them holds becomes <unk>
+
+
+def lab_folder(config: LabConfig, cache: Path) -> Path:
+    """Names the folder that the lab student has once it is pretrained.
+
+    Args:
+        config: What determines the student.
+        cache: The folder that holds students.
+
+    Returns:
+        The folder, there or not.
+    """
+    return cache / f"lab-{config.digest()}"
+
+
+def start_of_lab(config: LabConfig) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Makes the lab student as it is before its pretraining: as large and as fast, and of no use.
+
+    Args:
+        config: What determines the student.
+
+    Returns:
+        The model and its tokenizer.
+    """
+    tokenizer = make_tokenizer(_vocabulary(config))
+    return make_model(config, tokenizer), tokenizer
 
 
 def build_lab(config: LabConfig, cache: Path, progress: Progress | None = None) -> Path:
@@ -42,7 +69,7 @@ def build_lab(config: LabConfig, cache: Path, progress: Progress | None = None) 
     Raises:
         IsodistillError: If the cache cannot be written.
     """
-    folder = cache / f"lab-{config.digest()}"
+    folder = lab_folder(config, cache)
     if folder.is_dir():
         return folder
     unfinished = cache / f".{folder.name}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from isodistill.errors import IsodistillError
 from isodistill.files import check_writable
-from isodistill.students import resolve_student, weights_digest
+from isodistill.students import resolve_student, to_be_pretrained, weights_digest
 from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.cells import Cell, Stage
 from isodistill.study.config import StudyConfig
@@ -50,7 +50,9 @@ class Outcome:
 
 
 def prepare_study(config: StudyConfig, out: Path, progress: Progress | None = None) -> tuple[StudyFolder, Planner]:
-    """Opens a study, and makes all of its students and data where they are missing.
+    """Opens a study to look at it: its data is made where it is missing, and a student that is not here is named.
+
+    Lab students are not pretrained.
 
     Args:
         config: The study.
@@ -65,7 +67,8 @@ def prepare_study(config: StudyConfig, out: Path, progress: Progress | None = No
     """
     folder, planner = _open_study(config, out)
     for student in config.students:
-        resolve_student(student)
+        if not to_be_pretrained(student):
+            resolve_student(student)
     for name in config.data:
         StudyData(folder).make(name, planner.data[name], progress)
     return folder, planner

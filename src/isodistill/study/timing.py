@@ -18,6 +18,7 @@ from isodistill.evaluation import evaluate, list_splits, read_items
 from isodistill.evaluation.items import TRAINING_SPLITS
 from isodistill.files import write_text_atomically
 from isodistill.isomers.store import count_sets
+from isodistill.students import load_for_timing
 from isodistill.study.arms import arm_on, job_options, trainer_config
 from isodistill.study.cells import Arm, Cell, Stage
 from isodistill.study.data import StudyData
@@ -72,6 +73,8 @@ class Estimate:
 def measure_times(folder: StudyFolder, planner: Planner, threads: int = 1, progress: Progress | None = None) -> Timings:
     """Runs a few steps of each method on each data set and student; what was measured before is kept.
 
+    A lab student that is not pretrained yet is measured with its first weights, and its pretraining is not counted.
+
     Args:
         folder: The study, its data made.
         planner: Its plan.
@@ -87,7 +90,7 @@ def measure_times(folder: StudyFolder, planner: Planner, threads: int = 1, progr
         known = Timings.model_validate_json(file.read_text(encoding="utf-8"))
         timings = known if known.threads == threads else timings
     torch.set_num_threads(threads)
-    students, data = Students(), StudyData(folder)
+    students, data = Students(load_for_timing), StudyData(folder)
     methods = [arm for arm in planner.arms if arm.kind == "method"]
     pairs = folder.config.pairs
     for done, (student, name, arm) in enumerate([(s, n, arm) for s, n in pairs for arm in [None, *methods]]):
