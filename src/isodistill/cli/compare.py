@@ -46,7 +46,8 @@ def compare(
 
     quiet_libraries()
     if dry_run:
-        from isodistill.study.run import prepare_study, threads_of
+        from isodistill.study.processes import threads_of
+        from isodistill.study.run import prepare_study
         from isodistill.study.timing import estimate, measure_times
 
         with bars() as progress:

@@ -140,6 +140,22 @@ class StudyData:
             return self.whole(cell.data)
         return self.part(f"test-{cell.oracle_share:g}", cell.data, cell.data_digest)
 
+    def is_made(self, name: str, known: DataFacts) -> bool:
+        """Tells whether the problems of a data set stand, those without a cue for its control among them.
+
+        Args:
+            name: The data set's name.
+            known: Its facts.
+
+        Returns:
+            Whether they do; what is only copied out of them, for trials, is not looked at.
+        """
+        config = self._folder.config
+        needed = [self.whole(name)]
+        if "no_cue" in config.controls and config.data[name].generate is not None:
+            needed.append(self.part("no-cue", name, known.digest))
+        return all(place.exists() for place in needed)
+
     def make(self, name: str, known: DataFacts, progress: Progress | None = None) -> None:
         """Makes what is missing of a data set and its parts.
 

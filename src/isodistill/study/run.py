@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from isodistill.errors import IsodistillError
 from isodistill.files import check_writable
-from isodistill.students import resolve_student, to_be_pretrained, weights_digest
+from isodistill.students import resolve_student, to_be_pretrained
 from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.cells import Cell, Stage
 from isodistill.study.config import StudyConfig
@@ -21,8 +17,9 @@ from isodistill.study.data import StudyData, check_data, facts
 from isodistill.study.execute import Students, clear, study_benchmarks
 from isodistill.study.folder import ERROR_FILE, Plan, StudyFolder
 from isodistill.study.plan import Planner, record_trials
+from isodistill.study.processes import run_workers, threads_of
+from isodistill.study.provide import provide
 from isodistill.study.results import Results, sum_up
-from isodistill.study.weights import check_weights, recorded_weights
 from isodistill.study.worker import take_shard, work
 
 Progress = Callable[[str, int, int], None]
@@ -80,18 +77,6 @@ def _open_study(config: StudyConfig, out: Path) -> tuple[StudyFolder, Planner]:
     study_benchmarks(config.benchmarks, config.evaluation)
     planner = Planner(config, {name: facts(name, entry) for name, entry in config.data.items()})
     return StudyFolder.create(out, config), planner
-
-
-def _provide(folder: StudyFolder, planner: Planner, cells: Sequence[Cell], progress: Progress | None) -> None:
-    """Makes the students and the data that some cells need; other weights are told before any data is made."""
-    needed = {cell.student for cell in cells}
-    students = [student for student in folder.config.students if student in needed]
-    for student in students:
-        resolve_student(student)
-    weights = {student: weights_digest(student) for student in students}
-    check_weights(recorded_weights(folder), weights, str(folder.root))
-    for name in dict.fromkeys(cell.data for cell in cells):
-        StudyData(folder).make(name, planner.data[name], progress)
 
 
 def run_study(
@@ -204,7 +189,7 @@ def _run_stage(
     left = [cell for cell in cells if folder.state(cell.slug) == "open"]
     if not left:
         return
-    _provide(folder, planner, left, progress)
+    provide(folder, planner, left, workers, progress)
     if workers:
         _launch(folder, stage, cells, workers, shard, told)
         return
@@ -218,50 +203,21 @@ def _run_stage(
 def _launch(
     folder: StudyFolder, stage: Stage, cells: Sequence[Cell], workers: int, shard: tuple[int, int], told: Progress
 ) -> None:
-    """Starts worker processes and waits for them; whatever ends this process ends them too."""
-    threads = threads_of(workers)
-    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     logs = folder.root / "workers"
     logs.mkdir(exist_ok=True)
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for place in range(min(workers, len(cells))):
-            command = [sys.executable, "-m", "isodistill.study.worker", str(folder.root), "--stage", stage]
-            command += ["--shard", *map(str, shard), "--place", str(place), "--threads", str(threads)]
-            with (logs / f"{stage}-{shard[0]}-{place}.txt").open("wb") as output:
-                processes.append(
-                    subprocess.Popen(
-                        command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
-                    )
-                )
-        while any(process.poll() is None for process in processes):
-            told(f"{stage} runs", len(cells) - _open(folder, cells), len(cells))
-            time.sleep(0.5)
-        told(f"{stage} runs", len(cells) - _open(folder, cells), len(cells))
-    finally:
-        for process in processes:
-            if process.stdin is not None:
-                process.stdin.close()  # a worker ends when this pipe does
-            process.wait()
-    broken = [place for place, process in enumerate(processes) if process.returncode]
+    places = range(min(workers, len(cells)))
+    files = [logs / f"{stage}-{shard[0]}-{place}.txt" for place in places]
+    shared = [str(folder.root), "--stage", stage, "--shard", *map(str, shard)]
+    codes = run_workers(
+        {files[place]: [*shared, "--place", str(place)] for place in places},
+        threads_of(workers),
+        lambda: told(f"{stage} runs", len(cells) - _open(folder, cells), len(cells)),
+    )
+    broken = [place for place, code in enumerate(codes) if code]
     if broken and _open(folder, cells):
-        log = logs / f"{stage}-{shard[0]}-{broken[0]}.txt"
+        log = files[broken[0]]
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it was killed"]
         raise IsodistillError(
-            f"a worker ended with code {processes[broken[0]].returncode} ({lines[-1]}; see {log}): run the same command"
+            f"a worker ended with code {codes[broken[0]]} ({lines[-1]}; see {log}): run the same command"
             " again, finished cells are kept"
         )
-
-
-def threads_of(workers: int) -> int:
-    """Shares the cores out.
-
-    Args:
-        workers: The number of worker processes.
-
-    Returns:
-        The threads of each; not more than the environment's ``OMP_NUM_THREADS``.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores // workers, int(limit) if limit.isdigit() else cores))

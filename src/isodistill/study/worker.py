@@ -1,4 +1,4 @@
-"""Works through the cells of a stage; several workers, on several machines, may share a folder."""
+"""Works through the cells of a stage, or makes what they need; several workers and machines may share a folder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from isodistill.files import write_text_atomically
 from isodistill.study.cells import Cell
 from isodistill.study.execute import Students, clear, run_cell
 from isodistill.study.folder import ERROR_FILE, StudyFolder
+from isodistill.study.provide import KINDS, make_some
 
 LOG_FILE = "log.txt"
 
@@ -82,10 +83,12 @@ def main() -> None:
     """Runs a worker process: it ends when its cells are done, or at once when its parent has ended."""
     parser = argparse.ArgumentParser(prog="python -m isodistill.study.worker")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--stage", required=True, choices=("trial", "final"))
-    parser.add_argument("--shard", type=int, nargs=2, required=True)
-    parser.add_argument("--place", type=int, required=True, help="This worker's number.")
+    parser.add_argument("--stage", choices=("trial", "final"))
+    parser.add_argument("--shard", type=int, nargs=2, default=(0, 1))
+    parser.add_argument("--place", type=int, default=0, help="This worker's number.")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--make", choices=KINDS, help="Make these, and run no cells.")
+    parser.add_argument("names", nargs="*", help="What to make.")
     arguments = parser.parse_args()
     threading.Thread(target=_follow_parent, daemon=True).start()
 
@@ -94,6 +97,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     quiet_libraries()
     folder = StudyFolder.open(arguments.folder)
+    if arguments.make:
+        make_some(folder, arguments.make, arguments.names)
+        return
     cells = take_shard(folder.load_plan().cells[arguments.stage], tuple(arguments.shard))
     # Each begins at a place of its own, so that two workers seldom want the same cell or wait for each other's student.
     work(folder, [*cells[arguments.place :], *cells[: arguments.place]], capture=True)
