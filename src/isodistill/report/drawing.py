@@ -143,8 +143,10 @@ def number_markers(axes: Axes, points: Sequence[tuple[float, float, str]]) -> No
         axes: Where.
         points: What `numbered_markers` was given.
     """
-    axes.figure.draw_without_rendering()
-    scale = 72 / axes.figure.dpi
+    drawing = axes.figure
+    assert isinstance(drawing, Figure)  # no chart here has a figure inside a figure
+    drawing.draw_without_rendering()
+    scale = 72 / drawing.dpi
     places = [(x * scale, y * scale) for x, y in axes.transData.transform([point[:2] for point in points])]
     taken = [(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in places]  # boxes in points: markers, then numbers
     for position, (x, y) in enumerate(places):
