@@ -101,6 +101,12 @@ def test_draws_of_one_thing_are_pooled_and_nothing_else() -> None:
     assert measure.effects["iga"].seeds == 2
 
 
+def test_draws_come_in_the_order_of_the_study() -> None:
+    results = [result("second", {"erm": [0.2]}), result("first", {"erm": [0.1]}), result("third", {"erm": [0.3]})]
+    (pooled,) = pool_draws(results, {"first": "main", "second": "main", "third": "main"})
+    assert pooled.effects[0].groups["erm"].by_seed == [0.1, 0.2, 0.3]
+
+
 def test_a_measure_that_a_draw_lacks_is_left_out() -> None:
     results = [result("one", {"erm": [0.5]}), result("two", {"erm": [0.5]}, "accuracy:iid")]
     (pooled,) = pool_draws(results, {"one": "main", "two": "main"})

@@ -123,11 +123,12 @@ def pool_draws(results: Sequence[Result], draw_of: Mapping[str, str | None]) -> 
 
     Returns:
         One comparison for each rule and each name in `draw_of` that has two draws or more: ``data`` is that name,
-        ``student`` counts the draws, and ``by_seed`` holds the draws' means, in the order of `results`. An arm is left
-        out that is missing from a draw, and so is a measure.
+        ``student`` counts the draws, and ``by_seed`` holds the draws' means, in the order of `draw_of` (a study's
+        results go by student). An arm is left out that is missing from a draw, and so is a measure.
     """
     groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
+    order = {name: place for place, name in enumerate(draw_of)}
+    for result in sorted(results, key=lambda each: order.get(each.data, 0)):
         name = draw_of.get(result.data)
         if name is not None and result.effects:
             groups.setdefault((result.rule, name), []).append(result)
