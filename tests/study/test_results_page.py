@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from isodistill.study.config import StudyConfig, load_study
 from isodistill.study.costs import ArmCost
 from isodistill.study.results import Results
@@ -280,6 +282,30 @@ def test_what_is_said_of_the_main_table_is_in_its_results() -> None:
     assert f"{inside['iga']} in distribution on average against {inside['erm']}" in said
     assert f"{mean['iga']}% against {mean['gsnr']}% for GSNR and {mean['erm']}% for plain training" in said
     assert f"IGA has {mean['iga']}% and plain training {mean['erm']}%" in (ROOT / "README.md").read_text()
+
+
+def test_what_is_said_of_a_lower_rate_is_in_its_results() -> None:
+    results = Results.model_validate_json((ROOT / "studies" / "results" / "lower.json").read_text())
+    main = Results.model_validate_json((ROOT / "studies" / "results" / "main.json").read_text())
+    pooled = {each.measure: each for each in results.pooled[0].effects}
+    outside = pooled["ood_accuracy"]
+    theirs = next(each for each in main.pooled[0].effects if each.measure == "ood_accuracy")
+    for arm in ("erm", "iga", "gsnr"):
+        assert outside.groups[arm].by_seed == pytest.approx(theirs.groups[arm].by_seed), "the main table's own runs"
+    slower = outside.groups["erm 1e-4"]
+    mean, there = f"{100 * slower.mean:.1f}%", [f"{100 * slower.by_seed[n]:.1f}" for n in (1, 5)]
+    for page in ("studies/introduction.md", "docs/reproduction.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        assert f"{there[0]} and {there[1]}%" in text
+        assert mean in text
+    assert f"plain training at half the rate has {mean}" in (ROOT / "README.md").read_text()
+    said = " ".join((ROOT / "studies" / "introduction.md").read_text().split())
+    inside = {arm: f"{100 * group.mean:.1f}%" for arm, group in pooled["accuracy:iid"].groups.items()}
+    assert f"({inside['iga']} against {inside['erm 1e-4']})" in said
+    assert f"{100 * (outside.groups['iga'].mean - slower.mean):.1f} points below IGA" in said
+    points = outside.effects["erm 1e-4"].points
+    table = (ROOT / "docs" / "reproduction.md").read_text()
+    assert f"half its tuned rate +{points.value:.1f} [{points.low:.1f}, +{points.high:.1f}]" in table
 
 
 def test_what_is_said_of_the_real_student_is_in_its_results() -> None:
