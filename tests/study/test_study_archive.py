@@ -14,8 +14,7 @@ from tiny_study import save_student, study_values
 from isodistill.errors import IsodistillError
 from isodistill.evaluation import Evaluation
 from isodistill.students import weights_digest
-from isodistill.study import StudyFolder, execute
-from isodistill.study import run as running
+from isodistill.study import StudyFolder, execute, provide
 from isodistill.study.archive import restore_cells, store_cells
 from isodistill.study.config import StudyConfig, parse_study
 from isodistill.study.run import Outcome, run_study
@@ -151,7 +150,7 @@ def test_a_finished_student_is_neither_pretrained_nor_given_data_again(
     finished: Outcome, config: StudyConfig, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A study of many students goes on elsewhere with those that are left."""
-    monkeypatch.setattr(running, "resolve_student", never)
+    monkeypatch.setattr(provide, "resolve_student", never)
     again = run_study(config, tmp_path, workers=0, archive=archive)
     assert again.results == finished.results
     assert not (tmp_path / "data").exists()
@@ -165,7 +164,7 @@ def test_runs_of_other_weights_are_never_mixed(
     (student,) = config.students
     assert finished.results.students == {student: weights_digest(student)}
     monkeypatch.setattr(execute, "run_training", never)
-    monkeypatch.setattr(running, "weights_digest", lambda name: "0123456789abcdef")
+    monkeypatch.setattr(provide, "weights_digest", lambda name: "0123456789abcdef")
     part = tmp_path / "part"
     shutil.copytree(archive, part)
     sorted(part.glob("final-*"))[-1].unlink()
@@ -184,7 +183,7 @@ def test_runs_of_other_weights_are_never_mixed(
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {WEIGHTS: "0123456789abcdef"}))
     with pytest.raises(IsodistillError, match=f"{metrics.parent.name} were run with different weights"):
         recorded_weights(StudyFolder.open(folder))
-    monkeypatch.setattr(running, "weights_digest", lambda name: None)  # a hub id says nothing of its weights
+    monkeypatch.setattr(provide, "weights_digest", lambda name: None)  # a hub id says nothing of its weights
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {WEIGHTS: None}))
     assert run_study(config, folder, workers=0).results is not None
 
