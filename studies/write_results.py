@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from isodistill.evaluation.effects import MeasureEffects
 from isodistill.files import write_text_atomically
-from isodistill.report.drawing import INK, WIDTH, Chart, figure, number_markers, numbered_markers
+from isodistill.report.drawing import INK, WIDTH, Chart, figure, numbered_markers, place_numbers
 from isodistill.report.figures.dots import DOT_HEADER, dot_panels, dot_rows
 from isodistill.report.markdown import escape
 from isodistill.study.costs import ArmCost, Costs
@@ -296,7 +296,7 @@ def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:
         axes.set_ylabel("accuracy out of distribution")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         drawing.legend(loc="outside lower left", ncols=2)
-        number_markers(axes, marked)
+        place_numbers(axes, marked)
     header = ["arm", "step_time", "ood_accuracy"]
     return Chart("cost", "Accuracy against the time of a step.", "", header, [list(point) for point in points], drawing)
 

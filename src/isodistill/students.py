@@ -140,9 +140,9 @@ def load_for_timing(name: str) -> tuple[Any, Any]:
     """
     if not to_be_pretrained(name):
         return load_student(name)
-    from isodistill.lab import make_lab_config, start_of_lab
+    from isodistill.lab import make_lab_config, untrained_lab
 
-    return start_of_lab(make_lab_config(**_options(name)))
+    return untrained_lab(make_lab_config(**_options(name)))
 
 
 def weights_digest(name: str) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from report_helpers import make_panel, make_run
 
-from isodistill.report.drawing import WIDTH, figure, number_markers, numbered_markers, thin
+from isodistill.report.drawing import WIDTH, figure, numbered_markers, place_numbers, thin
 from isodistill.report.figures import draw_figures
 from isodistill.report.figures.accuracy import accuracy_chart
 from isodistill.report.figures.conflict import conflict_chart, conflict_grids
@@ -265,7 +265,7 @@ def test_numbers_of_crowded_markers_cover_neither_markers_nor_each_other() -> No
         axes = drawing.add_subplot()
         numbered_markers(axes, points)
         drawing.legend(loc="outside lower left", ncols=2)
-        number_markers(axes, points)
+        place_numbers(axes, points)
         drawing.draw_without_rendering()
         boxes = [text.get_window_extent() for text in axes.texts]
         middles = axes.transData.transform([point[:2] for point in points])

@@ -39,7 +39,7 @@ def lab_folder(config: LabConfig, cache: Path) -> Path:
     return cache / f"lab-{config.digest()}"
 
 
-def start_of_lab(config: LabConfig) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def untrained_lab(config: LabConfig) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Makes the lab student as it is before its pretraining: as large and as fast, and of no use.
 
     Args:

@@ -134,7 +134,7 @@ def numbered_markers(axes: Axes, points: Sequence[tuple[float, float, str]]) -> 
         marker(axes, x, y, position, label=f"{position + 1} {short(label)}")
 
 
-def number_markers(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+def place_numbers(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Writes each group's number beside its marker where it covers no other marker or number.
 
     To be called last, once legend and limits stand: the layout decides how near two markers are.
@@ -151,14 +151,15 @@ def number_markers(axes: Axes, points: Sequence[tuple[float, float, str]]) -> No
     taken = [(x - 3.5, y - 3.5, x + 3.5, y + 3.5) for x, y in places]  # boxes in points: markers, then numbers
     for position, (x, y) in enumerate(places):
         text = str(position + 1)
-        width, height = 5.2 * len(text), 6.0
+        half_width, half_height = 2.6 * len(text), 3.0  # of digits of 8 points
         boxes = []
         for away in (8.0, 13.0, 18.0, 24.0):
             for angle in (45, -45, 135, -135, 90, -90, 0, 180):
                 middle_x = x + away * math.cos(math.radians(angle))
                 middle_y = y + away * math.sin(math.radians(angle))
-                half = (width / 2, height / 2)
-                boxes.append((middle_x - half[0], middle_y - half[1], middle_x + half[0], middle_y + half[1]))
+                boxes.append(
+                    (middle_x - half_width, middle_y - half_height, middle_x + half_width, middle_y + half_height)
+                )
         box = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken))  # the first of the freest
         taken.append(box)
         offset = ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y)

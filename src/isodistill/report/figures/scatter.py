@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from isodistill.report.drawing import INK, WIDTH, Chart, figure, number_markers, numbered_markers, series
+from isodistill.report.drawing import INK, WIDTH, Chart, figure, numbered_markers, place_numbers, series
 from isodistill.report.panel import Panel
 from isodistill.report.verdict import percent
 
@@ -51,7 +51,7 @@ def scatter_chart(panel: Panel) -> Chart | None:
             axis.set_major_formatter(PercentFormatter(1.0))
             axis.set_major_locator(MaxNLocator(6))
         drawing.legend(loc="outside lower left", ncols=2)
-        number_markers(axes, points)
+        place_numbers(axes, points)
     said = "; ".join(
         f"{position + 1} {label}: {percent(inside.groups[label].mean)} on iid, "
         f"{percent(outside.groups[label].mean)} outside"
