@@ -86,6 +86,7 @@ class FaultServer:
         faults: Which faults.
         stall: Seconds that a stall takes.
         delay: Seconds before each good answer.
+        crowd: Every request waits until so many were in flight at once, for ten seconds at most.
         status: Every request gets this status and `error_body`.
         refused: A problem with this text gets a 400.
         scored: Gives the log-probabilities of a text's tokens, where a request asks for them; ``None`` ignores that.
@@ -97,6 +98,7 @@ class FaultServer:
     faults: tuple[str, ...] = FAULTS
     stall: float = 1.0
     delay: float = 0.0
+    crowd: int = 0
     status: int | None = None
     error_body: str = ""
     refused: str = "no prompt has this"
@@ -108,6 +110,7 @@ class FaultServer:
     in_flight: int = 0
     most_in_flight: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    crowded: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
     @property
@@ -150,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
             state.bodies.append(body)
             state.in_flight += 1
             state.most_in_flight = max(state.most_in_flight, state.in_flight)
+            if state.most_in_flight >= state.crowd:
+                state.crowded.set()
+        state.crowded.wait(10)
         try:
             self._answer(state, body, digest, number)
         except OSError:

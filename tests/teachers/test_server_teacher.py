@@ -104,9 +104,10 @@ def test_rate_limits_cost_no_try_but_end(tmp_path: Path) -> None:
 
 
 def test_concurrency_is_used_and_bounded() -> None:
-    state = FaultServer(delay=0.05)
+    limits = ServerLimits(concurrency=16, timeout=30)
+    state = FaultServer(crowd=16, delay=0.05)
     with serving(state) as server:
-        Collector(ServerTeacher("m", server.url, limits=QUICK), Sampling()).collect(make_problems(12))
+        Collector(ServerTeacher("m", server.url, limits=limits), Sampling()).collect(make_problems(12))
     assert state.most_in_flight == 16
 
 
