@@ -9,6 +9,7 @@ from statistics import mean, median
 from typing import NamedTuple
 
 import yaml
+from domain_sweep import domain_count, domain_table, gap_chart, gap_table, measure_of, percent
 from matplotlib.ticker import PercentFormatter
 
 from isodistill.evaluation.effects import MeasureEffects
@@ -81,6 +82,14 @@ def write_study(file: Path, results: Results, out: Path, costs: Costs | None = N
     lines += [f"`make study NAME={file.stem}`; raw results in [{raw}](../{raw}); training seeds {seeds}.", ""]
     pooled = {entry.get("draw_of") for entry in study["data"].values()} - {None}
     shown = [each for each in results.results if study["data"][each.data].get("draw_of") is None] + results.pooled
+    counts = [domain_count(study, result.data) for result in shown]
+    if len(set(counts)) > 1:
+        sweep = [(count, result) for count, result in zip(counts, shown, strict=True) if count is not None]
+        lines += [*domain_table(sweep, SHOWN), "", *gap_table(sweep), ""]
+        (out / "results").mkdir(exist_ok=True)
+        write_text_atomically(out / "results" / f"{file.stem}.svg", gap_chart(sweep).svg())
+        lines += [f"![Gap between iid and out of distribution by training domains](results/{file.stem}.svg)", ""]
+        shown = []  # the sweep's numbers of domains are compared, and not each with a page of its own
     for number, result in enumerate(shown):
         if not result.effects:
             continue
@@ -93,10 +102,10 @@ def write_study(file: Path, results: Results, out: Path, costs: Costs | None = N
         lines += [*accuracy_table(result), "", *consistency_table(result), ""]
         if result.data in pooled:
             for measure in ("ood_accuracy", "accuracy:cue_reversed"):
-                if _measure(result, measure) is not None:
+                if measure_of(result, measure) is not None:
                     lines += [*draws_table(result, measure), ""]
         name = f"{file.stem}-{number}" if several else file.stem
-        drawn = [(title, each) for measure, title in DRAWN.items() if (each := _measure(result, measure)) is not None]
+        drawn = [(title, each) for measure, title in DRAWN.items() if (each := measure_of(result, measure)) is not None]
         chart = Chart(name, "Dots with intervals by arm.", "", DOT_HEADER, dot_rows(drawn), dot_panels(drawn))
         (out / "results").mkdir(exist_ok=True)
         write_text_atomically(out / "results" / f"{name}.svg", chart.svg())
@@ -131,14 +140,14 @@ def accuracy_table(result: Result) -> list[str]:
     Returns:
         The lines of a Markdown table; a difference is bold where it is significant.
     """
-    ood = _measure(result, "ood_accuracy")
+    ood = measure_of(result, "ood_accuracy")
     assert ood is not None  # every study has test splits
-    splits = [split for split in SHOWN if _measure(result, f"accuracy:{split}") is not None]
+    splits = [split for split in SHOWN if measure_of(result, f"accuracy:{split}") is not None]
     names = [split.replace("__", ", ").replace("_", " ") for split in splits]
     header = ["arm", *names, "out of distribution", f"points above {ood.baseline}", "p (Holm)"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for arm, group in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
-        cells = [_percent(result, f"accuracy:{split}", arm) for split in splits]
+        cells = [percent(result, f"accuracy:{split}", arm) for split in splits]
         spread = "" if group.low is None or group.high is None else f" [{100 * group.low:.1f}, {100 * group.high:.1f}]"
         effect = ood.effects.get(arm)
         points = p = ""
@@ -162,7 +171,7 @@ def draws_table(result: Result, measure: str) -> list[str]:
     Returns:
         The lines of a Markdown table, the best arm out of distribution on top.
     """
-    ood, shown = _measure(result, "ood_accuracy"), _measure(result, measure)
+    ood, shown = measure_of(result, "ood_accuracy"), measure_of(result, measure)
     assert ood is not None
     assert shown is not None
     draws = len(shown.groups[shown.baseline].by_seed)
@@ -186,9 +195,9 @@ def consistency_table(result: Result) -> list[str]:
     Returns:
         The lines of a Markdown table.
     """
-    ood = _measure(result, "ood_accuracy")
+    ood = measure_of(result, "ood_accuracy")
     assert ood is not None
-    measures = [each for name in CONSISTENCY if (each := _measure(result, name)) is not None]
+    measures = [each for name in CONSISTENCY if (each := measure_of(result, name)) is not None]
     lines = [f"| arm | {' | '.join(each.title for each in measures)} |", "|---" * (len(measures) + 1) + "|"]
     for arm, _ in sorted(ood.groups.items(), key=lambda pair: -pair[1].mean):
         lines.append(f"| {escape(arm)} | {' | '.join(_number(each, arm) for each in measures)} |")
@@ -280,7 +289,7 @@ def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:
     Returns:
         A point for each arm; an arm that no other one reaches at its cost or less stands on the line.
     """
-    ood = _measure(result, "ood_accuracy")
+    ood = measure_of(result, "ood_accuracy")
     assert ood is not None
     points = [(row.arm, row.ratio, ood.groups[row.arm].mean) for row in rows if row.arm in ood.groups]
     front: list[tuple[float, float]] = []
@@ -299,15 +308,6 @@ def cost_chart(rows: Sequence[CostRow], result: Result) -> Chart:
         place_numbers(axes, marked)
     header = ["arm", "step_time", "ood_accuracy"]
     return Chart("cost", "Accuracy against the time of a step.", "", header, [list(point) for point in points], drawing)
-
-
-def _measure(result: Result, name: str) -> MeasureEffects | None:
-    return next((each for each in result.effects if each.measure == name), None)
-
-
-def _percent(result: Result, name: str, arm: str) -> str:
-    measure = _measure(result, name)
-    return "" if measure is None or arm not in measure.groups else f"{100 * measure.groups[arm].mean:.1f}"
 
 
 def _number(measure: MeasureEffects, arm: str) -> str:

@@ -1,0 +1,84 @@
+"""Studies of the number of training domains: every run is a point, and lines are fitted over the doublings of K."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import domain_sweep
+import numpy as np
+import pytest
+import write_results
+
+from isodistill.evaluation.effects import GroupValue, MeasureEffects
+from isodistill.study.results import Result, Results
+
+
+def measure(name: str, values: dict[str, list[float]]) -> MeasureEffects:
+    groups = {
+        arm: GroupValue(mean=float(np.mean(own)), low=None, high=None, by_seed=own) for arm, own in values.items()
+    }
+    fields = {"measure": name, "title": name, "unit": "share", "better": "higher", "splits": ["unseen_domain"]}
+    return MeasureEffects.model_validate(fields | {"over": "seeds", "baseline": "erm", "groups": groups, "effects": {}})
+
+
+def comparison(data: str, gaps: dict[str, list[float]]) -> Result:
+    outside = {arm: [0.9 - gap for gap in own] for arm, own in gaps.items()}
+    inside = {arm: [0.9 for _ in own] for arm, own in gaps.items()}
+    measures = [measure("ood_accuracy", outside), measure("accuracy:iid", inside), measure("ood_gap", gaps)]
+    return Result(rule="as_given", data=data, student="lab", controls=[], effects=measures)
+
+
+SWEEP = [
+    (2, comparison("k_2", {"erm": [0.40, 0.38], "iga": [0.30, 0.28]})),
+    (8, comparison("k_8", {"erm": [0.36, 0.34], "iga": [0.20, 0.18]})),
+    (4, comparison("k_4", {"erm": [0.38, 0.36], "iga": [0.25, 0.23]})),
+]
+
+
+def test_slopes_are_points_for_a_doubling() -> None:
+    fits = domain_sweep.gap_fits(SWEEP)
+    assert fits["erm"][0] == pytest.approx(-2)
+    assert fits["iga"][0] == pytest.approx(-5)
+    assert fits["iga - erm"] == pytest.approx((-3, -3, -3))  # paired: no residual is left
+    # Six points, one point above or below the line each: stderr = sqrt(6 / 4) / sqrt(4), t(4) = 2.776.
+    assert fits["erm"][1:] == pytest.approx((-2 - 2.776 * 1.5**0.5 / 2, -2 + 2.776 * 1.5**0.5 / 2), abs=1e-3)
+
+
+def test_two_numbers_of_domains_make_no_line() -> None:
+    assert domain_sweep.gap_fits(SWEEP[:2]) == {}
+
+
+def test_the_table_is_ordered_by_the_number_of_domains() -> None:
+    table = domain_sweep.domain_table(SWEEP, ("iid", "deeper"))
+    assert table[0] == "| K | arm | iid | out of distribution | iid - out of distribution |"
+    assert table[2:4] == ["| 2 | erm | 90.0 | 51.0 | 39.0 |", "| 2 | iga | 90.0 | 61.0 | 29.0 |"]
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["2", "2", "4", "4", "8", "8"]
+
+
+def test_the_picture_holds_every_run() -> None:
+    chart = domain_sweep.gap_chart(SWEEP)
+    assert len(chart.rows) == 12
+    assert ["iga", 8, 0.18] in chart.rows
+    assert "training domains K" in chart.svg()
+
+
+def test_domains_are_counted_over_the_draws() -> None:
+    def entry(domains: int, draw_of: str) -> dict[str, object]:
+        return {"draw_of": draw_of, "generate": {"domains": [f"nonce:{n}" for n in range(domains)]}}
+
+    study = {"data": {"a": entry(2, "k_2"), "b": entry(2, "k_2"), "c": entry(4, "mixed"), "d": entry(2, "mixed")}}
+    assert domain_sweep.domain_count(study, "k_2") == 2
+    assert domain_sweep.domain_count(study, "a") == 2
+    assert domain_sweep.domain_count(study, "mixed") is None
+    assert domain_sweep.domain_count({"data": {"own": {"path": "x"}}}, "own") is None
+
+
+def test_a_sweep_gets_one_table_and_one_picture(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    entries = "".join(f"  {result.data}: {{generate: {{domains: {['d'] * count}}}}}\n" for count, result in SWEEP)
+    file.write_text(f"# 1. How many?\nname: sweep\ndata:\n{entries}")
+    results = Results(versions={}, config={}, results=[result for _, result in SWEEP], failed={})
+    page = "\n".join(write_results.write_study(file, results, tmp_path))
+    assert page.count("| K | arm |") == 1
+    assert "| iga - erm | -3.0 [-3.0, -3.0] |" in page
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["sweep.svg"]
