@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def taught(case: str) -> tuple[str, dict[str, Any]]:
 
 
 def main(folder: Path, cases: list[str]) -> None:
+    gc.freeze()  # as in conftest.py
     for case in cases:
         name, more = taught(case)
         trainer = run_case(folder / case, name, per_device_train_batch_size=2, ddp_backend="gloo", **more)
