@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import domain_sweep
 import numpy as np
 import pytest
 import write_results
+import yaml
 
 from isodistill.evaluation.effects import GroupValue, MeasureEffects
 from isodistill.study.results import Result, Results
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(name: str, values: dict[str, list[float]]) -> MeasureEffects:
@@ -82,3 +87,29 @@ def test_a_sweep_gets_one_table_and_one_picture(tmp_path: Path) -> None:
     assert page.count("| K | arm |") == 1
     assert "| iga - erm | -3.0 [-3.0, -3.0] |" in page
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["sweep.svg"]
+
+
+def test_the_study_of_domains_is_nested_and_of_equal_length() -> None:
+    study = yaml.safe_load((ROOT / "studies" / "domains.yaml").read_text())
+    unseen = [f"nonce:{n}" for n in range(64, 80)]
+    for name, entry in study["data"].items():
+        count = domain_sweep.domain_count(study, name)
+        assert count is not None
+        assert entry["draw_of"] == f"k_{count}"
+        assert entry["generate"]["domains"] == [f"nonce:{n}" for n in range(count)]
+        assert entry["generate"]["unseen_domains"] == unseen
+        sets = entry["training"]["per_device_train_batch_size"]
+        assert sets * count == 64
+        assert entry["generate"]["sets"] == sets * study["training"]["max_steps"]
+
+
+def test_what_its_protocol_says_of_exploratory_runs_is_in_their_file() -> None:
+    runs = json.loads((ROOT / "studies" / "exploratory.json").read_text())["runs"]
+    mine = [run for run in runs if run["data"] in "RS" and run["kind"] == "method"]
+    assert len(mine) == 8
+    told = (ROOT / "studies" / "domains.yaml").read_text().partition("name:")[0]
+    short = {run["training"]["learning_rate"]: run["ood_accuracy"] for run in mine if run["steps"] == 60}
+    assert f"little at 2e-3 ({100 * short[2e-3]:.1f}% out of distribution)" in told
+    assert f"most of it at 4e-3 ({100 * short[4e-3]:.1f}%)" in told
+    longer = [run for run in mine if "steps=1600" in run["student"] and run["training"]["learning_rate"] <= 2e-3]
+    assert all(run["accuracy"]["cue_reversed"] >= run["accuracy"]["cue_absent"] for run in longer)
