@@ -14,7 +14,6 @@ import yaml
 from isodistill.evaluation.effects import GroupValue, MeasureEffects
 from isodistill.study.results import Result, Results
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
