@@ -236,6 +236,8 @@ def test_data_whose_surface_tells_the_answer_is_refused(tmp_path: Path) -> None:
         ({"set": 10}, "set: "),
         ({"shortcut": {"rate": {"law": 0.9}}}, "no rate for the domain 'math'"),
         ({"shortcut": {"rate": 2}}, "probability"),
+        ({"told_in": 5}, "told_in=5 exceeds the number of training domains, 4"),
+        ({"told_in": 1}, "told_in"),
     ],
 )
 def test_wrong_configs_are_errors_before_any_work(values: dict[str, Any], told: str) -> None:
@@ -293,3 +295,30 @@ def test_a_shared_cue_is_told_in_the_words_of_one_pack_in_every_domain(tmp_path:
     for ours, theirs in zip(splits["train"], own["train"], strict=True):  # nothing else changes
         assert [member.cue for member in ours.members] == [member.cue for member in theirs.members]
         assert ours.canonical == theirs.canonical
+
+
+def test_training_sets_may_be_told_in_some_of_the_domains(tmp_path: Path) -> None:
+    names = [f"nonce:{number}" for number in range(8)]
+    options = {
+        "sets": 120,
+        "validation_sets": 6,
+        "test_sets": 6,
+        "domains": names,
+        "shortcut": {"rate": 0.9},
+        "seed": 3,
+    }
+    report, splits = made(tmp_path / "some", **options, told_in=3)
+    assert report.members == sum(len(row.members) for sets in splits.values() for row in sets)
+    for row in splits["train"]:
+        verify_set(row)
+        assert len(row.domains) == 3
+        assert list(row.domains) == [name for name in names if name in row.domains]
+    told = Counter((domain, row.answer) for row in splits["train"] for domain in row.domains)
+    assert len(told) == 8 * 3  # every domain tells every answer
+    assert min(told.values()) >= 5  # of 15 on average
+    assert all(list(row.domains) == names for row in (*splits["validation"], *splits["iid"]))
+    _, fewer = made(tmp_path / "fewer", **options | {"sets": 20}, told_in=3)
+    assert fewer["train"] == splits["train"][:20]
+    # Where it is not asked for it leaves no trace, so data of earlier versions keep their digests.
+    assert "told_in" not in make_config().model_dump()
+    assert make_config(told_in=2).model_dump(mode="json")["told_in"] == 2

@@ -10,10 +10,11 @@ import yaml
 from tiny_study import GENERATE, study_values
 
 from isodistill.errors import IsodistillError
+from isodistill.isomers import generate, make_config, read_split
 from isodistill.methods import METHODS, Choice, Range
 from isodistill.study.arms import build_arms
-from isodistill.study.config import load_study, parse_study
-from isodistill.study.data import DataFacts, check_data, facts
+from isodistill.study.config import DataEntry, load_study, parse_study
+from isodistill.study.data import DataFacts, StudyData, check_data, facts
 from isodistill.study.folder import StudyFolder
 from isodistill.study.plan import Planner
 from isodistill.study.search import choose_trial, draw_trials
@@ -302,3 +303,16 @@ def test_the_final_grid_shares_cells_where_rules_agree(tmp_path: Path) -> None:
     assert {cell.arm.training["learning_rate"] for cell in by_arm["erm, slow"]} == {rate / 10}
     assert len(entries) == 2 * (5 * 2 + 1)
     assert all(cell.oracle_share == 0.2 for cell in cells)
+
+
+def test_a_domain_is_left_out_of_sets_that_are_told_in_some(tmp_path: Path) -> None:
+    names = ["law", "math", "medicine", "science"]
+    sizes = {"sets": 30, "validation_sets": 4, "test_sets": 4}
+    generate(make_config(**sizes, domains=names, told_in=2), tmp_path / "some")
+    assert facts("main", DataEntry(path=str(tmp_path / "some"))).domains == tuple(names)
+    StudyData._leave_out(tmp_path / "some", tmp_path / "without", "law")
+    left = read_split(tmp_path / "without", "train")
+    whole = read_split(tmp_path / "some", "train")
+    assert left == [row for row in whole if "law" not in row.domains]
+    assert 5 < len(left) < 30
+    assert all(row.domains == ("law",) for row in read_split(tmp_path / "without", "validation"))

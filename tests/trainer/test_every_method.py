@@ -112,6 +112,18 @@ def test_trains_on_unpaired_domains_of_unequal_size(tmp_path: Path, case: str) -
     assert movement(adapter_of(trainer)) > 1e-6
 
 
+@pytest.mark.parametrize("case", ["iga_directions", "groupdro", "consistency"])
+def test_trains_on_sets_that_are_told_in_some_of_the_domains(tmp_path: Path, case: str) -> None:
+    rows = [
+        row | {"members": [m for k, m in enumerate(row["members"]) if k != number % 3]}
+        for number, row in enumerate(make_sets(12, domains=("law", "math", "science")))
+    ]
+    trainer = run_case(tmp_path, case, sets=Dataset.from_list(rows))
+    assert trainer.paired
+    assert trainer.domains == ["law", "math", "science"]
+    assert movement(adapter_of(trainer)) > 1e-6
+
+
 @pytest.mark.parametrize("case", STATEFUL)
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path: Path, case: str) -> None:
     options = {"optim": "adamw_torch", "learning_rate": 1e-2, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}

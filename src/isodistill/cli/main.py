@@ -82,6 +82,9 @@ def generate(
     label_noise: Annotated[
         float, typer.Option(help="Share of the training sets that teachers will answer wrongly; cues follow.")
     ] = 0.0,
+    told_in: Annotated[
+        int | None, typer.Option(min=2, help="Tell each training set in so many of the domains. Default: in all.")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(help="A family option, name=value; repeatable.")] = None,
     max_sets_per_skeleton: Annotated[int, typer.Option(help="Sets that may share a skeleton.")] = 1,
     split_by: Annotated[
@@ -108,6 +111,7 @@ def generate(
         "deeper": None if deeper is None else span(deeper, "--deeper"),
         "shortcut": None if cue_rate is None else {"rate": cue_rate, "phrases": cue_phrases},
         "label_noise": label_noise,
+        "told_in": told_in,
         "max_sets_per_skeleton": max_sets_per_skeleton,
         "split_by": split_by,
         "audit": audit,

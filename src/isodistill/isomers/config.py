@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.families import Family, make_family
@@ -50,6 +59,9 @@ class GenerationConfig(BaseModel):
         label_noise: The share of the training sets, in [0, 1), that teachers will answer wrongly, all members alike.
             A shortcut goes with the answer that is taught, as an annotator's habit goes with the annotator's mistakes.
         audit: Whether it is an error if a linear probe on word counts can tell the answer (the cue left out).
+        told_in: In how many of the training domains each training set is told, drawn for each set; ``None`` for all.
+            With many domains it keeps a batch of whole sets small and brings more logic for the same text. Validation
+            and test sets are told in all of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +81,7 @@ class GenerationConfig(BaseModel):
     split_by: SplitBy = "structure"
     label_noise: float = Field(default=0.0, ge=0, lt=1)
     audit: bool = True
+    told_in: int | None = Field(default=None, ge=2)
 
     @model_validator(mode="after")
     def _check(self) -> GenerationConfig:
@@ -77,7 +90,14 @@ class GenerationConfig(BaseModel):
             raise ValueError("domains must name at least one pack, and no pack twice among domains and unseen_domains")
         if self.deeper is not None and self.deeper[0] <= self.depth[1]:
             raise ValueError("deeper must begin above depth")
+        if self.told_in is not None and self.told_in > len(self.domains):
+            raise ValueError(f"told_in={self.told_in} exceeds the number of training domains, {len(self.domains)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `told_in` out where it is not set: data of earlier versions keep their digests."""
+        return {name: value for name, value in handler(self).items() if name != "told_in" or value is not None}
 
     @property
     def deeper_depths(self) -> tuple[int, int]:

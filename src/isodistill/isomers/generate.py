@@ -81,7 +81,7 @@ class GenerationReport:
 
 @dataclass
 class _Problem:
-    """A skeleton with a wording for each domain, still without cues."""
+    """A skeleton with a wording for each domain that it is told in, still without cues."""
 
     set_id: str
     place: str
@@ -291,7 +291,10 @@ def _draw_problem(
         if ledger.skeletons[digest] >= config.max_sets_per_skeleton:
             ledger.rejected["skeleton already used"] += 1
             continue
-        worded = _draw_wordings(config, packs, skeleton, place, ledger)
+        told = packs
+        if group == "train" and config.told_in is not None:
+            told = {name: packs[name] for name in Random(f"{place}/domains").sample(config.domains, config.told_in)}
+        worded = _draw_wordings(config, told, skeleton, place, ledger)
         if worded is None:
             continue
         wordings, contents = worded
@@ -309,7 +312,7 @@ def _draw_problem(
 def _draw_wordings(
     config: GenerationConfig, packs: dict[str, Pack], skeleton: Skeleton, place: str, ledger: _Ledger
 ) -> tuple[dict[str, Wording], list[str]] | None:
-    """Draws words for all domains until the members are about equally long and none says what an old one says."""
+    """Draws words for the packs until the members are about equally long and none says what an old one says."""
     reasons: Counter[str] = Counter()
     for attempt in range(WORDING_ATTEMPTS):
         wordings = {
@@ -317,8 +320,8 @@ def _draw_wordings(
         }
         lengths = {name: len(render(skeleton, pack, wordings[name]).split()) for name, pack in packs.items()}
         contents = [_digest(f"{name} {_content(skeleton, wording)}") for name, wording in wordings.items()]
-        rows = [row for row in (config.domains, config.unseen_domains) if row]
-        if not all(lengths_fit([lengths[name] for name in row]) for row in rows):
+        rows = [[lengths[n] for n in names if n in packs] for names in (config.domains, config.unseen_domains)]
+        if not all(lengths_fit(row) for row in rows if row):
             reasons["lengths differ too much"] += 1
         elif not ledger.contents.isdisjoint(contents):
             reasons["words already used"] += 1
@@ -342,7 +345,8 @@ def _version(
     mode: CueMode = split.cue if config.shortcut is not None else "absent"
     noise = LabelNoise(config.label_noise if split.name == NOISY_SPLIT else 0.0, config.seed)
     members = []
-    for domain in config.unseen_domains if split.unseen else config.domains:
+    shown = config.unseen_domains if split.unseen else config.domains
+    for domain in (name for name in shown if name in problem.wordings):
         pack, cue, points_at = packs[domain], None, ""
         if config.shortcut is not None and mode != "absent":
             # A cue goes with the answer that is taught, which is wrong in noisy training sets.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
@@ -93,10 +94,11 @@ def facts(name: str, entry: DataEntry) -> DataFacts:
         table = pq.read_table(folder / "train.parquet")
     except (OSError, pa.ArrowException) as error:
         raise IsodistillError(f"data.{name}: {folder / 'train.parquet'} cannot be read ({error})") from None
-    # Every set has the same domains; flat rows have one each.
-    rows = table.slice(0, 1).to_pylist() if "members" in table.column_names else []
-    domains = [m["domain"] for row in rows for m in row["members"]] or table["domain"].unique().to_pylist()
-    return DataFacts(digest.hexdigest()[:16], tuple(sorted(domains)))
+    if "members" in table.column_names:
+        column = pc.struct_field(pc.list_flatten(table["members"]), "domain")
+    else:
+        column = table["domain"]
+    return DataFacts(digest.hexdigest()[:16], tuple(sorted(column.unique().to_pylist())))
 
 
 class StudyData:
@@ -203,7 +205,12 @@ class StudyData:
         """Writes the training sets without a domain, and the validation sets with no other."""
 
         def members(rows: _Rows, inside: bool) -> _Rows:
-            return [row | {"members": [m for m in row["members"] if (m["domain"] == domain) == inside]} for row in rows]
+            shown = [
+                row | {"members": [m for m in row["members"] if (m["domain"] == domain) == inside]} for row in rows
+            ]
+            # Where each set is told in some of the domains (`told_in`), those that lost a member go.
+            most = max((len(row["members"]) for row in shown), default=0)
+            return [row for row in shown if len(row["members"]) == most]
 
         _write_part(
             whole, out, {"train": lambda rows: members(rows, False), "validation": lambda rows: members(rows, True)}
