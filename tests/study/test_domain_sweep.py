@@ -110,5 +110,19 @@ def test_what_its_protocol_says_of_exploratory_runs_is_in_their_file() -> None:
     short = {run["training"]["learning_rate"]: run["ood_accuracy"] for run in mine if run["steps"] == 60}
     assert f"little at 2e-3 ({100 * short[2e-3]:.1f}% out of distribution)" in told
     assert f"most of it at 4e-3 ({100 * short[4e-3]:.1f}%)" in told
+    first = {
+        arm: ", ".join(
+            f"{100 * run['ood_accuracy']:.1f}"
+            for name in "TUV"
+            for run in runs
+            if run["data"] == name and run["kind"] == "method" and run["method"] == arm
+        )
+        for arm in ("erm", "iga")
+    }
+    assert len(first["erm"].split(", ")) == len(first["iga"].split(", ")) == 3
+    flat = " ".join(told.replace("#", " ").split())
+    for arm, words in (("erm", "out of distribution for plain training"), ("iga", "for IGA")):
+        values = " and ".join(first[arm].rsplit(", ", 1))
+        assert f"{values}% {words}" in flat
     longer = [run for run in mine if "steps=1600" in run["student"] and run["training"]["learning_rate"] <= 2e-3]
     assert all(run["accuracy"]["cue_reversed"] >= run["accuracy"]["cue_absent"] for run in longer)
