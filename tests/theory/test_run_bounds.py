@@ -195,3 +195,23 @@ def test_the_documentation_shows_what_the_recorded_runs_give() -> None:
             row.domains_needed, row.domains_needed_below_constant,
         )  # fmt: skip
         assert f"| {' | '.join(map(str, cells))} |" in text
+
+
+def test_the_documentation_shows_the_bounds_of_the_study_of_domains() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    text = (docs / "theory.md").read_text(encoding="utf-8")
+    kept = BoundReport.model_validate_json((docs / "theory-bound-domains.json").read_text(encoding="utf-8"))
+    found = {
+        run: {(row.split, row.bound.name): row for row in kept.bounds if row.run == run}
+        for run in dict.fromkeys(row.run for row in kept.bounds)
+    }
+    assert len(found) == 12
+    for rows in found.values():
+        unseen = rows["unseen_domain", "empirical Bernstein"]
+        paid = rows["iid", "PAC-Bayes-kl"]
+        assert unseen.bound.domains == 16
+        cells = (
+            paid.bound.domains, f"`{paid.method}`", f"{paid.bound.kl:,.0f}", f"{paid.bound.mean:.3f}", f"{paid.bound.value:.3f}",
+            f"{unseen.bound.mean:.3f}", f"{unseen.bound.value:.2f}", unseen.domains_needed_below_constant,
+        )  # fmt: skip
+        assert f"| {' | '.join(map(str, cells))} |" in text
