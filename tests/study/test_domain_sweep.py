@@ -15,6 +15,7 @@ from isodistill.evaluation.effects import GroupValue, MeasureEffects
 from isodistill.study.results import Result, Results
 
 ROOT = Path(__file__).resolve().parents[2]
+METHOD = ROOT / "docs" / "method.md"
 
 
 def measure(name: str, values: dict[str, list[float]]) -> MeasureEffects:
@@ -124,5 +125,8 @@ def test_what_its_protocol_says_of_exploratory_runs_is_in_their_file() -> None:
     for arm, words in (("erm", "out of distribution for plain training"), ("iga", "for IGA")):
         values = " and ".join(first[arm].rsplit(", ", 1))
         assert f"{values}% {words}" in flat
+    (other,) = [run for run in runs if run["data"] == "W"]
+    assert other["method_options"]["tau"] == 1 / 16
+    assert f"({100 * other['ood_accuracy']:.1f}% out of distribution, one exploratory run" in METHOD.read_text()
     longer = [run for run in mine if "steps=1600" in run["student"] and run["training"]["learning_rate"] <= 2e-3]
     assert all(run["accuracy"]["cue_reversed"] >= run["accuracy"]["cue_absent"] for run in longer)
