@@ -29,6 +29,7 @@ def load_script() -> ModuleType:
 
 
 WRITE = load_script()
+OF_TODAYS_DEFAULTS = {"domains"}  # its IGA names no option: it ran with the defaults as they are
 
 
 def test_the_page_is_written_from_the_raw_results(tmp_path: Path) -> None:
@@ -87,7 +88,8 @@ def test_every_study_is_valid_and_its_results_are_its_own() -> None:
             names = [name.partition(":")[0] for name in asked.pop("students")]
             assert [name.partition(":")[0] for name in ran.pop("students")] == names
             for label, arm in asked["methods"].items():
-                for option, value in {"mask_space": "factor", "tau": 3.0, "statistics_decay": 0.9}.items():
+                earlier = {"mask_space": "factor", "tau": 3.0, "statistics_decay": 0.9}
+                for option, value in ({} if file.stem in OF_TODAYS_DEFAULTS else earlier).items():
                     if (arm["method"] or label) == "iga" and option not in ran["methods"][label]["method_options"]:
                         assert arm["method_options"].pop(option) == value
                 if "optim" not in ran["methods"][label].get("training", {}):
