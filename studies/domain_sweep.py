@@ -119,11 +119,12 @@ def gap_chart(sweep: Sequence[tuple[int, Result]]) -> Chart:
         for place, arm in enumerate(arms):
             own = [(count, gap.groups[arm]) for count, gap in gaps if arm in gap.groups]
             rows += [(arm, count, value) for count, group in own for value in group.by_seed]
-            style = {"color": series(place), "linestyle": LINES[place % len(LINES)], "label": short(arm, 32)}
+            style = {"color": series(place), "linestyle": LINES[place % len(LINES)]}
+            points = {"marker": MARKERS[place % len(MARKERS)], "markeredgecolor": INK, "markeredgewidth": 0.5}
             axes.plot([count for count, _ in own], [group.mean for _, group in own], **style)
             runs = [(count, value) for count, group in own for value in group.by_seed]
-            marker = MARKERS[place % len(MARKERS)]
-            axes.scatter(*zip(*runs, strict=True), color=series(place), marker=marker, edgecolors=INK, linewidths=0.5)
+            axes.plot(*zip(*runs, strict=True), color=series(place), linestyle="none", **points)
+            axes.plot([], [], **style, **points, label=short(arm, 32))  # the legend shows both
         counts = [count for count, _ in gaps]
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(count) for count in counts])

@@ -83,8 +83,8 @@ def write_study(file: Path, results: Results, out: Path, costs: Costs | None = N
     pooled = {entry.get("draw_of") for entry in study["data"].values()} - {None}
     shown = [each for each in results.results if study["data"][each.data].get("draw_of") is None] + results.pooled
     counts = [domain_count(study, result.data) for result in shown]
-    if len(set(counts)) > 1:
-        sweep = [(count, result) for count, result in zip(counts, shown, strict=True) if count is not None]
+    sweep = [(count, each) for count, each in zip(counts, shown, strict=True) if count is not None and each.effects]
+    if len(sweep) == len(shown) and len(set(counts)) > 1:
         lines += [*domain_table(sweep, SHOWN), "", *gap_table(sweep), ""]
         (out / "results").mkdir(exist_ok=True)
         write_text_atomically(out / "results" / f"{file.stem}.svg", gap_chart(sweep).svg())

@@ -128,5 +128,15 @@ def test_what_its_protocol_says_of_exploratory_runs_is_in_their_file() -> None:
     (other,) = [run for run in runs if run["data"] == "W"]
     assert other["method_options"]["tau"] == 1 / 16
     assert f"({100 * other['ood_accuracy']:.1f}% out of distribution, one exploratory run" in METHOD.read_text()
+    assert f"had {100 * short[2e-3]:.1f}%, as much as IGA" in (ROOT / "docs" / "reproduction.md").read_text()
     longer = [run for run in mine if "steps=1600" in run["student"] and run["training"]["learning_rate"] <= 2e-3]
     assert all(run["accuracy"]["cue_reversed"] >= run["accuracy"]["cue_absent"] for run in longer)
+
+
+def test_the_mean_masks_told_are_those_of_the_runs() -> None:
+    raw = json.loads((ROOT / "studies" / "results" / "domains-masks.json").read_text())
+    draws = [[raw["tau 1"][f"k_{count}_draw_{draw}"] for draw in (1, 2)] for count in (2, 4, 8, 16, 32, 64)]
+    *told, last = [f"{np.mean([steps[:5] for steps in each]):.2f}" for each in draws]
+    text = METHOD.read_text()
+    assert f"first five steps is {', '.join(told)} and {last} for K = 2, 4, 8, 16, 32 and 64" in text
+    assert f"With tau = 1/16 and K = 64 it is {np.mean(raw['tau 1/16, data W'][:5]):.2f}" in text

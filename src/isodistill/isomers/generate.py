@@ -7,10 +7,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.audit import AuditReport, audit_dataset
@@ -19,6 +18,7 @@ from isodistill.isomers.config import GenerationConfig, prepare
 from isodistill.isomers.drafts import Draft, Piece, open_draft
 from isodistill.isomers.families import Family
 from isodistill.isomers.formal import Cue, Formal
+from isodistill.isomers.ledger import Ledger
 from isodistill.isomers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.isomers.packs import Pack, load_pack, write_packs
 from isodistill.isomers.probes import ProbeResult
@@ -89,38 +89,6 @@ class _Problem:
     wordings: dict[str, Wording]
 
 
-@dataclass
-class _Ledger:
-    """What has been used and rejected so far. Digests stand for long texts."""
-
-    skeletons: Counter[str] = field(default_factory=Counter)
-    contents: set[str] = field(default_factory=set)
-    rejected: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
-    members: int = 0
-    fresh: dict[str, list[str]] = field(default_factory=lambda: {"skeletons": [], "contents": []})
-
-    def use(self, skeleton: str, contents: list[str]) -> None:
-        """Marks a skeleton and what its members say as used."""
-        self.skeletons[skeleton] += 1
-        self.contents.update(contents)
-        self.fresh["skeletons"].append(skeleton)
-        self.fresh["contents"] += contents
-
-    def note(self) -> dict[str, Any]:
-        """Writes down what has changed since the last note, and the counts."""
-        state = {**self.fresh, "rejected": self.rejected, "answers": self.answers, "members": self.members}
-        self.fresh = {"skeletons": [], "contents": []}
-        return state
-
-    def read(self, state: Mapping[str, Any]) -> None:
-        """Takes a note over."""
-        self.skeletons.update(state["skeletons"])
-        self.contents.update(state["contents"])
-        self.rejected, self.answers = Counter(state["rejected"]), Counter(state["answers"])
-        self.members = int(state["members"])
-
-
 def generate(
     config: GenerationConfig, out: Path, progress: Progress | None = None, overwrite: bool = False
 ) -> GenerationReport:
@@ -147,7 +115,7 @@ def generate(
     check_target(out, overwrite)
     family, packs = prepare(config)
     started = time.monotonic()
-    ledger = _Ledger()
+    ledger = Ledger()
     groups = list(dict.fromkeys(split.group for split in config.splits()))
     info = _card_info(config, packs)
     with open_draft(out, _source(info)) as draft:
@@ -187,7 +155,7 @@ def _fill(
     packs: dict[str, Pack],
     group: Group,
     draft: Draft,
-    ledger: _Ledger,
+    ledger: Ledger,
     progress: Progress | None,
 ) -> None:
     """Draws the problems of a group that its draft does not have yet, and writes them down a piece at a time."""
@@ -275,7 +243,7 @@ def _draw_problem(
     packs: dict[str, Pack],
     group: Group,
     index: int,
-    ledger: _Ledger,
+    ledger: Ledger,
 ) -> _Problem:
     least, most = config.deeper_depths if group == "deeper" else config.depth
     answer_index = index % len(family.classes)
@@ -310,7 +278,7 @@ def _draw_problem(
 
 
 def _draw_wordings(
-    config: GenerationConfig, packs: dict[str, Pack], skeleton: Skeleton, place: str, ledger: _Ledger
+    config: GenerationConfig, packs: dict[str, Pack], skeleton: Skeleton, place: str, ledger: Ledger
 ) -> tuple[dict[str, Wording], list[str]] | None:
     """Draws words for the packs until the members are about equally long and none says what an old one says."""
     reasons: Counter[str] = Counter()
