@@ -32,6 +32,8 @@ MaskStage = Literal["gradient", "update"]
 ConflictEstimator = Literal["plain", "split"]
 
 DIRECTIONS = 32  # of each side, by default
+CLOSING = 3.0
+"""By default an entry or direction that one domain alone uses, whose conflict is K - 1, is damped by exp(-3)."""
 
 
 class IGA(Method):
@@ -63,7 +65,8 @@ class IGA(Method):
     open (normalisation, running averages, stage, weights) is this project's, see docs/method.md.
 
     Args:
-        tau: The mask's temperature, not negative; 0 with full rank is plain training.
+        tau: The mask's temperature, not negative; 0 with full rank is plain training. ``None`` is `CLOSING` / (K - 1),
+            so that what one domain alone uses is damped alike for any number of domains (1 where Z is not relative).
         mask_space: ``weight`` (dense G, one layer at a time), ``factor`` (adapter-sized), ``factored`` (dense G, row
             and column statistics), ``tangent`` (dense G, projected onto the tangent space), ``inputs`` (dense G, its
             input directions masked by how differently the domains use them) or ``directions`` (input and output);
@@ -94,7 +97,7 @@ class IGA(Method):
 
     def __init__(
         self,
-        tau: float = 1.0,
+        tau: float | None = None,
         mask_space: MaskSpace | None = None,
         mask_stage: MaskStage | None = None,
         statistics_decay: float = 0.95,
@@ -106,7 +109,7 @@ class IGA(Method):
     ) -> None:
         if mask_space is None:
             mask_space, direction_rank = "directions", DIRECTIONS if direction_rank is None else direction_rank
-        if not 0.0 <= tau < float("inf"):
+        if tau is not None and not 0.0 <= tau < float("inf"):
             raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
         if mask_space not in get_args(MaskSpace):
             raise IsodistillError(
@@ -144,7 +147,8 @@ class IGA(Method):
         split = conflict_estimator == "split"
         if split and mask_space not in ("inputs", "directions"):
             raise IsodistillError("conflict_estimator='split' needs mask_space='inputs' or 'directions'")
-        self.tau = tau
+        self.tau = 1.0 if tau is None and conflict_normalization != "relative" else tau
+        self._num_domains: int | None = None
         self.mask_space = mask_space
         self.mask_stage = mask_stage or ("update" if mask_space == "factor" else "gradient")
         self.conflict_normalization = conflict_normalization
@@ -163,10 +167,17 @@ class IGA(Method):
         return Needs(gradients=gradients, thin_products=thin)
 
     def bind(self, run: RunInfo) -> None:
-        """Learns the seed of the random subspaces."""
+        """Learns the number of domains and the seed of the random subspaces."""
+        self._num_domains = run.num_domains
         for part in (self.projector, self.subspace):
             if part is not None:
                 part.seed = run.seed
+
+    def temperature(self, window: Window) -> float:
+        """Returns tau, or what stands for it by default: of the run's number of domains, or else the step's."""
+        if self.tau is not None:
+            return self.tau
+        return CLOSING / max(1, (self._num_domains or len(window.domains)) - 1)
 
     @property
     def masks_update(self) -> bool:
@@ -176,7 +187,7 @@ class IGA(Method):
     @property
     def masks_gradient(self) -> bool:
         """Whether the optimizer sees a masked gradient."""
-        return self.mask_stage == "gradient" and self.tau > 0.0
+        return self.mask_stage == "gradient" and self.tau != 0.0
 
     def align_factors(
         self, gradients: Mapping[str, torch.Tensor], window: Window
@@ -190,7 +201,7 @@ class IGA(Method):
             mask = conflict_mask(
                 averages.mean,
                 averages.variance,
-                self.tau,
+                self.temperature(window),
                 self.conflict_normalization,
                 correction=correction,
                 segments=bucket.segments,
@@ -235,7 +246,7 @@ class IGA(Method):
         mask = conflict_mask(
             averages.mean,
             averages.variance,
-            self.tau,
+            self.temperature(window),
             self.conflict_normalization,
             self._workspace.take("mask", shape, mean),
             correction=correction,
@@ -250,20 +261,21 @@ class IGA(Method):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         moments = domain_moments(gradients, window.weights, self._workspace)
         sides = [Marginals(moments.mean.square().sum(axis), moments.variance.sum(axis)) for axis in (1, 0)]
-        rows, columns = self._marginal_masks(name, *sides)
+        rows, columns = self._marginal_masks(name, window, *sides)
         out = self._workspace.take("mask", tuple(moments.mean.shape), moments.mean)
         masked = torch.mul(moments.mean, rows.unsqueeze(1), out=out).mul_(columns)
         self._meter_marginals(name, rows, columns, masked, moment_energies(moments))
         return masked, moments.mean
 
-    def _marginal_masks(self, name: str, *sides: Marginals) -> list[torch.Tensor]:
+    def _marginal_masks(self, name: str, window: Window, *sides: Marginals) -> list[torch.Tensor]:
         """Masks for the rows (d_out,) and the columns (d_in,), from the running averages of both."""
         masks = []
         for side, marginals in zip(("rows", "columns"), sides, strict=True):
             # The root of the summed squares stands for the mean, so that mean² is the energy of the row or column.
             moments = DomainMoments(marginals.energy.sqrt(), marginals.variance)
             averages = self.statistics.update(f"{name}.{side}", moments)
-            masks.append(conflict_mask(averages.mean, averages.variance, self.tau / 2, self.conflict_normalization))
+            tau = self.temperature(window) / 2
+            masks.append(conflict_mask(averages.mean, averages.variance, tau, self.conflict_normalization))
         return masks
 
     def _meter_marginals(
@@ -287,11 +299,11 @@ class IGA(Method):
                 yield gradient
 
         moments = domain_moments(watched(), window.weights, self._workspace)
-        matrix, mask = inputs.filter(name, self.tau)
+        matrix, mask = inputs.filter(name, self.temperature(window))
         out = self._workspace.take("scratch", tuple(moments.mean.shape), moments.mean)
         masked = torch.mm(moments.mean, matrix, out=out)
         if outputs is not None:
-            matrix, rows = inputs.filter(outputs, self.tau)
+            matrix, rows = inputs.filter(outputs, self.temperature(window))
             masked = torch.mm(matrix.T, masked)
             mask = torch.outer(rows, mask)  # of every pair of directions
         self._meter.add_mask([name], mask_sums(mask.sum(), masked), moment_energies(moments), mask)
@@ -307,7 +319,7 @@ class IGA(Method):
             return self.align_weight(layer, (gradient.dense(1.0) for gradient in gradients), window)
         A, B = as_float32(layer.A.detach()), as_float32(layer.B.detach())
         rows, columns = token_marginals(gradients, window.weights)
-        row_mask, column_mask = self._marginal_masks(layer.name, rows, columns)
+        row_mask, column_mask = self._marginal_masks(layer.name, window, rows, columns)
         right, left = column_mask.unsqueeze(1) * A.T, row_mask.unsqueeze(1) * B
         masked_a, masked_b, moments = self._thin_means(layer, gradients, window, right, left)
         s = layer.scaling
@@ -359,7 +371,7 @@ class IGA(Method):
         self, subspace: SubspaceConflict, layer: AdaptedLayer, gradients: Sequence[WeightGradient], window: Window
     ) -> tuple[torch.Tensor, torch.Tensor]:
         A, B = as_float32(layer.A.detach()), as_float32(layer.B.detach())
-        known = (gradients, window.domains, self.tau)
+        known = (gradients, window.domains, self.temperature(window))
         inputs = subspace.advance(f"{layer.name}.inputs", *known, like=A)
         outputs = subspace.advance(f"{layer.name}.outputs", *known, like=B.T, turned=True)
         masked_a, masked_b, moments = self._thin_means(layer, gradients, window, inputs.apply(A.T), outputs.apply(B))

@@ -51,7 +51,13 @@ class IsomerConfig(SFTConfig):
     shuffle_domains: bool = field(
         default=False, metadata={"help": "Control: permute the domain labels, so that they mean nothing."}
     )
-    tau: float = field(default=1.0, metadata={"help": "Temperature of the conflict mask M = exp(-tau Z)."})
+    tau: float | None = field(
+        default=None,
+        metadata={
+            "help": "Temperature of the conflict mask M = exp(-tau Z). Default: 3 / (K - 1) for K domains, so that what one"
+            " domain alone uses is damped alike for any K."
+        },
+    )
     mask_space: str | None = field(
         default=None,
         metadata={
