@@ -145,7 +145,7 @@ def test_defaults_of_the_stage():
 
 def test_the_default_is_the_mask_on_32_directions_of_each_side():
     default = IGA()
-    assert (default.mask_space, default.tau, default.masks_gradient) == ("directions", 1.0, True)
+    assert (default.mask_space, default.tau, default.masks_gradient) == ("directions", None, True)
     assert default.subspace is not None
     assert default.subspace.rank == 32
     assert IGA(direction_rank=8).subspace.rank == 8
