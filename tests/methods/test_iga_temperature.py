@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isodistill.gradients.inputs import direction_filter
 from isodistill.methods import IGA, Window
 from isodistill.methods.base import RunInfo
-from isodistill.methods.iga import CLOSING
+from isodistill.methods.iga_options import CLOSING
 
 domain_counts = st.integers(2, 24)
 seeds = st.integers(0, 2**31)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from isodistill.methods import METHODS, Method, is_penalty
-from isodistill.methods.iga import MaskSpace
+from isodistill.methods.iga_options import MaskSpace
 
 
 class OptionEntry(BaseModel):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 
-from isodistill.errors import IsodistillError
 from isodistill.gradients.buckets import buckets_of
 from isodistill.gradients.inputs import InputConflict
 from isodistill.gradients.layers import AdaptedLayer, as_float32, factor_name
 from isodistill.gradients.lazy import WeightGradient
 from isodistill.gradients.marginals import Marginals, gram_pays, token_marginals
 from isodistill.gradients.mask import (
-    NORMALIZATIONS,
     DomainMoments,
     Normalization,
     conflict_mask,
@@ -25,15 +23,15 @@ from isodistill.gradients.statistics import RunningMoments
 from isodistill.gradients.subspace import SubspaceConflict
 from isodistill.gradients.workspace import Workspace
 from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, RunInfo, Window
+from isodistill.methods.iga_options import (
+    CLOSING,
+    DIRECTIONS,
+    ConflictEstimator,
+    MaskSpace,
+    MaskStage,
+    check_options,
+)
 from isodistill.methods.mask_meter import MaskMeter, mask_sums, moment_energies
-
-MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs", "directions"]
-MaskStage = Literal["gradient", "update"]
-ConflictEstimator = Literal["plain", "split"]
-
-DIRECTIONS = 32  # of each side, by default
-CLOSING = 3.0
-"""By default an entry or direction that one domain alone uses, whose conflict is K - 1, is damped by exp(-3)."""
 
 
 class IGA(Method):
@@ -109,44 +107,11 @@ class IGA(Method):
     ) -> None:
         if mask_space is None:
             mask_space, direction_rank = "directions", DIRECTIONS if direction_rank is None else direction_rank
-        if tau is not None and not 0.0 <= tau < float("inf"):
-            raise IsodistillError(f"tau={tau} is out of range: give a finite number, 0 or greater")
-        if mask_space not in get_args(MaskSpace):
-            raise IsodistillError(
-                f"mask_space={mask_space!r} is unknown: choose one of {', '.join(get_args(MaskSpace))}"
-            )
-        if mask_stage not in (None, "gradient", "update"):
-            raise IsodistillError(f"mask_stage={mask_stage!r} is unknown: choose 'gradient' or 'update'")
-        if mask_space != "factor" and mask_stage == "update":
-            raise IsodistillError("mask_stage='update' needs mask_space='factor': an update has no dense weight space")
-        if not 0.0 <= statistics_decay < 1.0:
-            raise IsodistillError(f"statistics_decay={statistics_decay} is out of range: give a number in [0, 1)")
-        if conflict_normalization not in NORMALIZATIONS:
-            raise IsodistillError(
-                f"conflict_normalization={conflict_normalization!r} is unknown: choose one of {NORMALIZATIONS}"
-            )
-        if mask_space in ("inputs", "directions") and conflict_normalization != "relative":
-            raise IsodistillError(
-                f"conflict_normalization={conflict_normalization!r} does not go with mask_space={mask_space!r}, where"
-                " it is always relative: leave it unset"
-            )
-        if projection_rank is not None and (mask_space != "weight" or projection_rank < 1):
-            raise IsodistillError(
-                f"projection_rank={projection_rank} needs mask_space='weight' and a rank of at least 1; leave it unset"
-                " for full rank"
-            )
-        if projection not in ("randomized", "exact"):
-            raise IsodistillError(f"projection={projection!r} is unknown: choose 'randomized' or 'exact'")
-        if direction_rank is not None and (mask_space != "directions" or direction_rank < 1):
-            raise IsodistillError(
-                f"direction_rank={direction_rank} needs mask_space='directions' and a rank of at least 1; leave it"
-                " unset for all directions"
-            )
-        if conflict_estimator not in get_args(ConflictEstimator):
-            raise IsodistillError(f"conflict_estimator={conflict_estimator!r} is unknown: choose 'plain' or 'split'")
+        check_options(
+            tau, mask_space, mask_stage, statistics_decay, conflict_normalization, projection_rank, projection,
+            direction_rank, conflict_estimator,
+        )  # fmt: skip
         split = conflict_estimator == "split"
-        if split and mask_space not in ("inputs", "directions"):
-            raise IsodistillError("conflict_estimator='split' needs mask_space='inputs' or 'directions'")
         self.tau = 1.0 if tau is None and conflict_normalization != "relative" else tau
         self._num_domains: int | None = None
         self.mask_space = mask_space

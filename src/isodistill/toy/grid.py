@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from isodistill.errors import IsodistillError
 from isodistill.methods import METHODS
-from isodistill.methods.iga import MaskSpace
+from isodistill.methods.iga_options import MaskSpace
 from isodistill.toy.train import Trial
 
 OPTIMIZERS = ("adamw", "tensor_adamw")

@@ -54,8 +54,8 @@ class IsomerConfig(SFTConfig):
     tau: float | None = field(
         default=None,
         metadata={
-            "help": "Temperature of the conflict mask M = exp(-tau Z). Default: 3 / (K - 1) for K domains, so that what one"
-            " domain alone uses is damped alike for any K."
+            "help": "Temperature of the conflict mask M = exp(-tau Z). Default: 3 / (K - 1) for K domains, so that"
+            " what one domain alone uses is damped alike for any K."
         },
     )
     mask_space: str | None = field(
