@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isodistill.gradients.inputs import InputConflict, direction_filter
+from isodistill.gradients.inputs import Estimator, InputConflict, direction_filter
 
 torch.set_num_threads(1)
 
@@ -59,10 +59,10 @@ def test_order_and_scale_do_not_matter_and_the_mask_is_a_mask(seed: int, domains
     assert torch.allclose(matrix, single, atol=1e-3)
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_averages_run_and_filters_serve_until_they_are_refreshed_or_loaded(split: bool) -> None:
+@pytest.mark.parametrize("estimator", ["plain", "split", "cross"])
+def test_averages_run_and_filters_serve_until_they_are_refreshed_or_loaded(estimator: Estimator) -> None:
     gradients = torch.randn(30, 3, 7, 5, generator=torch.Generator().manual_seed(3))
-    conflict, other = InputConflict(0.9, refresh=4, split=split), InputConflict(0.9, refresh=4, split=split)
+    conflict, other = (InputConflict(0.9, refresh=4, estimator=estimator) for _ in range(2))
     seen = []
     for step, by_domain in enumerate(gradients):
         if step == 17:  # in between two refreshes
@@ -76,7 +76,7 @@ def test_averages_run_and_filters_serve_until_they_are_refreshed_or_loaded(split
     assert torch.equal(seen[9], seen[11])
     assert not torch.equal(seen[11], seen[12])
     expected = gradients[0, 0].T @ gradients[0, 0]
-    for by_domain in gradients[2::2] if split else gradients[1:]:
+    for by_domain in gradients[1:] if estimator == "plain" else gradients[2::2]:
         expected = 0.9 * expected + 0.1 * by_domain[0].T @ by_domain[0]
     assert torch.allclose(conflict.state_dict()["moment/0.0/layer"], expected, rtol=1e-4)
 
@@ -102,6 +102,26 @@ def test_halves_tell_noise_from_conflict() -> None:
         assert float(kept[4:].mean()) > 0.5
 
 
+def test_without_a_floor_a_conflict_no_larger_than_noise_is_seen_over_many_draws() -> None:
+    """Noise has no sign: what it adds on the domains' own directions averages out, and the floor takes them whole."""
+    shut: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for seed in range(40):
+        for floor, seen in shut.items():
+            matrix, _ = direction_filter(noisy(1.0, 15, seed), 3.0, floor=floor)
+            seen.append(matrix.diagonal()[:4].mean() - matrix.diagonal()[4:].mean())
+    with_floor, without = (float(torch.stack(shut[floor]).mean()) for floor in (True, False))
+    assert without < with_floor - 0.1, "the floor loses a conflict of that size"
+    assert without < -0.2
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), domains=st.integers(2, 6))
+def test_the_floor_only_ever_opens_the_mask(seed: int, domains: int) -> None:
+    halves = torch.stack([moments(domains, 5, seed), moments(domains, 5, seed + 1)])
+    with_floor, without = direction_filter(halves, 2.0)[1], direction_filter(halves, 2.0, floor=False)[1]
+    assert (with_floor >= without - 1e-12).all()
+
+
 def test_equal_halves_with_enough_samples_are_the_plain_filter() -> None:
     several = moments(4, 6)
     plain = direction_filter(several, 2.0)
@@ -122,7 +142,7 @@ def test_the_order_of_halves_and_domains_and_the_scale_do_not_matter(seed: int, 
 
 def test_a_domain_that_one_half_has_not_seen_is_left_out_or_all_halves_are_one() -> None:
     gradients = torch.randn(4, 3, 7, 5, generator=torch.Generator().manual_seed(4))
-    conflict = InputConflict(0.5, split=True)
+    conflict = InputConflict(0.5, estimator="split")
     conflict.add("layer", 0, gradients[0, 0])
     conflict.add("layer", 1, gradients[0, 1])
     first = conflict.filter("layer", 1.0)[0]  # the other half has seen nothing yet

@@ -41,7 +41,7 @@ def steps(rank: int | None, gradients: torch.Tensor, **options: Any) -> list[tor
     return found
 
 
-@pytest.mark.parametrize("estimator", ["plain", "split"])
+@pytest.mark.parametrize("estimator", ["plain", "split", "cross"])
 def test_a_subspace_of_all_directions_is_the_filter_of_all_directions(estimator) -> None:
     gradients = random(3, 17, 4, 6, 8) + 2.0 * random(4, 1, 1, 6, 8)
     options = {"conflict_estimator": estimator}
@@ -109,6 +109,7 @@ def test_a_rank_without_its_space_is_refused() -> None:
 def test_an_estimator_without_its_space_or_unknown_is_refused() -> None:
     for options in (
         {"mask_space": "weight", "conflict_estimator": "split"},
+        {"mask_space": "factor", "conflict_estimator": "cross"},
         {"mask_space": "inputs", "conflict_estimator": "halves"},
     ):
         with pytest.raises(Exception, match="conflict_estimator"):

@@ -10,13 +10,15 @@ Source: this project, see docs/method.md.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 _EARLY_STEPS = 5  # the averages move fast at first
 
 
 def direction_filter(
-    second_moments: torch.Tensor, tau: float, shrinkage: float = 0.1, size: int | None = None
+    second_moments: torch.Tensor, tau: float, shrinkage: float = 0.1, size: int | None = None, floor: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes the linear filter that damps the input directions whose use varies across domains.
 
@@ -30,10 +32,10 @@ def direction_filter(
     Sampling noise of the R_d adds to Z: its square in d_in directions at once, which closes the mask on what the
     domains share. From two independent halves of the steps the square becomes a product whose noise has no sign::
 
-        Z = sym mean_d E_d¹ E_d²,        less the size of its most negative eigenvalue
+        Z = sym mean_d E_d¹ E_d²,        negative eigenvalues counting as 0
 
-    A conflict has no negative eigenvalue, so the most negative one tells how large noise is, and what is no larger
-    counts as none.
+    A conflict has no negative eigenvalue, so the most negative one tells how large noise is. With `floor` its size is
+    taken from all of them, and what is no larger than noise counts as none; a conflict of that size is then lost too.
 
     Args:
         second_moments: G_dᵀ G_d or its running average by domain, (K, d_in, d_in), symmetric; any scale. Those of
@@ -43,6 +45,7 @@ def direction_filter(
             used alike.
         size: d_in where the moments are those of a subspace that holds about all of the energy: the mean eigenvalue
             is taken over all d_in directions.
+        floor: Of two halves, whether what is no larger than noise counts as none.
 
     Returns:
         P (d_in, d_in), and the mask's eigenvalues (d_in,), each in (0, 1].
@@ -60,18 +63,21 @@ def direction_filter(
     excess = whitener @ (scaled - scaled.mean(1, keepdim=True)) @ whitener
     conflict = (excess[0] @ excess[-1]).mean(0)
     values, vectors = torch.linalg.eigh((conflict + conflict.T) / 2)
-    noise = values[0].clamp(max=0.0).neg() if len(halves) == 2 else 0.0
+    noise = values[0].clamp(max=0.0).neg() if floor and len(halves) == 2 else 0.0
     mask = (values - noise).clamp_min(0.0).mul_(-tau).exp_().clamp_(min=torch.finfo(values.dtype).tiny)
     return whitener @ (vectors * mask) @ vectors.T @ unwhitener, mask
 
+
+Estimator = Literal["plain", "split", "cross"]
+"""How conflict is told from sampling noise: not at all, or by two halves, with a floor (``split``) or without."""
 
 Moments = dict[tuple[int, int], torch.Tensor]
 """Second moments by domain and half."""
 
 
-def half_of(step: int, split: bool) -> int:
+def half_of(step: int, estimator: Estimator) -> int:
     """Says which half a step belongs to: its parity, or 0 where all steps are one sample."""
-    return step % 2 if split else 0
+    return 0 if estimator == "plain" else step % 2
 
 
 def parse_place(text: str) -> tuple[int, int]:
@@ -106,15 +112,15 @@ class InputConflict:
         decay: beta of the running averages, in [0, 1).
         refresh: For how many steps a filter serves; the first five each have their own.
         shrinkage: See `direction_filter`.
-        split: Whether even and odd steps are kept apart, as the two halves of `direction_filter`; each half forgets
+        estimator: Whether even and odd steps are kept apart, as the two halves of `direction_filter`; each half forgets
             at the rate `decay` with its own steps.
     """
 
-    def __init__(self, decay: float, refresh: int = 10, shrinkage: float = 0.1, split: bool = False) -> None:
+    def __init__(self, decay: float, refresh: int = 10, shrinkage: float = 0.1, estimator: Estimator = "plain") -> None:
         self.decay = decay
         self.refresh = refresh
         self.shrinkage = shrinkage
-        self.split = split
+        self.estimator = estimator
         self._moments: dict[str, Moments] = {}
         self._filters: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._steps: dict[str, int] = {}
@@ -128,7 +134,7 @@ class InputConflict:
             gradient: G_d, (d_out, d_in); it is not modified.
         """
         known = self._moments.setdefault(name, {})
-        key = domain, half_of(self._steps.get(name, 0), self.split)
+        key = domain, half_of(self._steps.get(name, 0), self.estimator)
         if key not in known or self.decay == 0.0:
             known[key] = gradient.T @ gradient
         else:
@@ -149,7 +155,9 @@ class InputConflict:
         self._steps[name] = step + 1
         moments = self._moments[name]
         if name not in self._filters or step < _EARLY_STEPS or step % self.refresh == 0:
-            self._filters[name] = direction_filter(stack_halves(moments), tau, self.shrinkage)
+            self._filters[name] = direction_filter(
+                stack_halves(moments), tau, self.shrinkage, floor=self.estimator == "split"
+            )
         like = next(iter(moments.values()))
         matrix, mask = self._filters[name]
         return matrix.to(like), mask.to(like)

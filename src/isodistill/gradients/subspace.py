@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from isodistill.gradients.inputs import Moments, direction_filter, half_of, parse_place, stack_halves
+from isodistill.gradients.inputs import Estimator, Moments, direction_filter, half_of, parse_place, stack_halves
 from isodistill.gradients.lazy import WeightGradient
 
 _EARLY_STEPS = 5  # the averages and the subspace move fast at first
@@ -67,15 +67,17 @@ class SubspaceConflict:
         decay: beta of the running averages, in [0, 1).
         refresh: For how many steps a filter and a subspace serve; the first five steps each have their own.
         shrinkage: See `direction_filter`.
-        split: Whether even and odd steps are kept apart, see `InputConflict`.
+        estimator: Whether even and odd steps are kept apart, see `InputConflict`.
     """
 
-    def __init__(self, rank: int, decay: float, refresh: int = 10, shrinkage: float = 0.1, split: bool = False) -> None:
+    def __init__(
+        self, rank: int, decay: float, refresh: int = 10, shrinkage: float = 0.1, estimator: Estimator = "plain"
+    ) -> None:
         self.rank = rank
         self.decay = decay
         self.refresh = refresh
         self.shrinkage = shrinkage
-        self.split = split
+        self.estimator = estimator
         self.seed = 0
         self._sides: dict[str, _Side] = {}
 
@@ -106,13 +108,15 @@ class SubspaceConflict:
         for _ in range(0 if side.steps else 2):  # the first subspace is drawn blindly
             side.basis = _orthonormal(_measure(side.basis, gradients, turned)[1])
         moments, image = _measure(side.basis, gradients, turned)
-        half = half_of(side.steps, self.split)
+        half = half_of(side.steps, self.estimator)
         for domain, moment in zip(domains, moments, strict=True):
             known = side.moments.get((domain, half))
             side.moments[domain, half] = moment if known is None else known.lerp(moment, 1.0 - kept)
         side.image.lerp_(image, 1.0 - kept)
         if side.filter is None or side.steps < _EARLY_STEPS or side.steps % self.refresh == 0:
-            inner, mask = direction_filter(stack_halves(side.moments), tau, self.shrinkage, like.shape[-1])
+            inner, mask = direction_filter(
+                stack_halves(side.moments), tau, self.shrinkage, like.shape[-1], floor=self.estimator == "split"
+            )
             side.filter = DirectionFilter(side.basis, inner, mask)
             self._turn(side)
         side.steps += 1

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from isodistill.gradients.buckets import buckets_of
-from isodistill.gradients.inputs import InputConflict
+from isodistill.gradients.inputs import Estimator, InputConflict
 from isodistill.gradients.layers import AdaptedLayer, as_float32, factor_name
 from isodistill.gradients.lazy import WeightGradient
 from isodistill.gradients.marginals import Marginals, gram_pays, token_marginals
@@ -26,7 +26,6 @@ from isodistill.methods.base import Choice, Diagnostics, Method, Needs, Range, R
 from isodistill.methods.iga_options import (
     CLOSING,
     DIRECTIONS,
-    ConflictEstimator,
     MaskSpace,
     MaskStage,
     check_options,
@@ -75,8 +74,8 @@ class IGA(Method):
             ``directions`` know the first one only.
         projection_rank: k, or ``None`` for full rank (no truncation).
         projection: ``randomized`` (warm-started) or ``exact``.
-        conflict_estimator: ``inputs`` and ``directions`` space only: ``plain``, or ``split``, which tells conflict from
-            sampling noise by two halves of the steps (`direction_filter`).
+        conflict_estimator: ``plain``; in ``inputs`` and ``directions`` space also ``cross``, which compares two halves
+            of the steps so that noise has no sign, or ``split``, which takes it for none (`direction_filter`).
         direction_rank: ``directions`` space only: how many directions of each side are told apart, those with most
             of the gradients' energy; all others are dropped. No dense gradient is formed. ``None`` for all directions.
 
@@ -103,7 +102,7 @@ class IGA(Method):
         projection_rank: int | None = None,
         projection: Literal["randomized", "exact"] = "randomized",
         direction_rank: int | None = None,
-        conflict_estimator: ConflictEstimator = "plain",
+        conflict_estimator: Estimator = "plain",
     ) -> None:
         if mask_space is None:
             mask_space, direction_rank = "directions", DIRECTIONS if direction_rank is None else direction_rank
@@ -111,7 +110,6 @@ class IGA(Method):
             tau, mask_space, mask_stage, statistics_decay, conflict_normalization, projection_rank, projection,
             direction_rank, conflict_estimator,
         )  # fmt: skip
-        split = conflict_estimator == "split"
         self.tau = 1.0 if tau is None and conflict_normalization != "relative" else tau
         self._num_domains: int | None = None
         self.mask_space = mask_space
@@ -120,8 +118,10 @@ class IGA(Method):
         self.projector = None if projection_rank is None else Projector(projection_rank, projection)
         self.statistics = RunningMoments(statistics_decay)
         whole = mask_space == "inputs" or (mask_space == "directions" and direction_rank is None)
-        self.inputs = InputConflict(statistics_decay, split=split) if whole else None
-        self.subspace = SubspaceConflict(direction_rank, statistics_decay, split=split) if direction_rank else None
+        self.inputs = InputConflict(statistics_decay, estimator=conflict_estimator) if whole else None
+        self.subspace = None
+        if direction_rank:
+            self.subspace = SubspaceConflict(direction_rank, statistics_decay, estimator=conflict_estimator)
         self._meter, self._workspace = MaskMeter(), Workspace()
 
     @property

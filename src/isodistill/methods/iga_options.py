@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from isodistill.errors import IsodistillError
+from isodistill.gradients.inputs import Estimator
 from isodistill.gradients.mask import NORMALIZATIONS, Normalization
 
 MaskSpace = Literal["weight", "factor", "factored", "tangent", "inputs", "directions"]
 MaskStage = Literal["gradient", "update"]
-ConflictEstimator = Literal["plain", "split"]
 
 DIRECTIONS = 32  # of each side, by default
 CLOSING = 3.0
@@ -25,7 +25,7 @@ def check_options(
     projection_rank: int | None,
     projection: str,
     direction_rank: int | None,
-    conflict_estimator: ConflictEstimator,
+    conflict_estimator: Estimator,
 ) -> None:
     """Refuses options that are out of range or contradict each other.
 
@@ -74,7 +74,9 @@ def check_options(
             f"direction_rank={direction_rank} needs mask_space='directions' and a rank of at least 1; leave it"
             " unset for all directions"
         )
-    if conflict_estimator not in get_args(ConflictEstimator):
-        raise IsodistillError(f"conflict_estimator={conflict_estimator!r} is unknown: choose 'plain' or 'split'")
-    if conflict_estimator == "split" and mask_space not in ("inputs", "directions"):
-        raise IsodistillError("conflict_estimator='split' needs mask_space='inputs' or 'directions'")
+    if conflict_estimator not in get_args(Estimator):
+        raise IsodistillError(
+            f"conflict_estimator={conflict_estimator!r} is unknown: choose 'plain', 'split' or 'cross'"
+        )
+    if conflict_estimator != "plain" and mask_space not in ("inputs", "directions"):
+        raise IsodistillError(f"conflict_estimator={conflict_estimator!r} needs mask_space='inputs' or 'directions'")

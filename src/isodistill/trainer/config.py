@@ -87,8 +87,8 @@ class IsomerConfig(SFTConfig):
     conflict_estimator: str = field(
         default="plain",
         metadata={
-            "help": "mask_space 'inputs' and 'directions': 'plain', or 'split', which sets noise aside by halves of the"
-            " steps."
+            "help": "mask_space 'inputs' and 'directions': 'plain', or 'cross', which compares two halves of the steps"
+            " so that noise has no sign, or 'split', which also counts as none what is no larger than noise."
         },
     )
     projection: str = field(default="randomized", metadata={"help": "SVD algorithm: 'randomized' or 'exact'."})
