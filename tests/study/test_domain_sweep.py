@@ -141,3 +141,15 @@ def test_the_mean_masks_told_are_those_of_the_runs() -> None:
     text = " ".join(METHOD.read_text().split())
     assert f"first five steps was {', '.join(told)} and {last} for K = 2, 4, 8, 16, 32 and 64" in text
     assert f"With tau = 1/16 and K = 64 it is {np.mean(raw['tau 1/16, data W'][:5]):.2f}" in text
+
+
+def test_what_is_told_of_the_temperature_is_in_its_results() -> None:
+    raw = (ROOT / "studies" / "results" / "temperature.json").read_text()
+    sweep = {result.data: result for result in Results.model_validate_json(raw).pooled}
+    told = (ROOT / "studies" / "introduction.md").read_text()
+    for arm in ("iga", "iga tau 1", "erm 2e-3", "erm 1e-3", "iga, shuffled domains"):
+        *first, last = [domain_sweep.percent(sweep[f"k_{count}"], "ood_accuracy", arm) for count in (2, 4, 16, 64)]
+        assert f"{', '.join(first)} and {last}%" in " ".join(told.split())
+    gaps = [domain_sweep.percent(result, "ood_gap", "iga") for result in sweep.values()]
+    assert "3.8" in gaps
+    assert max(map(float, gaps)) == 3.8
