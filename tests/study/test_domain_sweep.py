@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import domain_sweep
 import numpy as np
@@ -153,3 +154,23 @@ def test_what_is_told_of_the_temperature_is_in_its_results() -> None:
     gaps = [domain_sweep.percent(result, "ood_gap", "iga") for result in sweep.values()]
     assert "3.8" in gaps
     assert max(map(float, gaps)) == 3.8
+
+
+def test_what_is_told_of_the_estimator_without_a_floor_is_in_its_runs() -> None:
+    runs = json.loads((ROOT / "studies" / "exploratory.json").read_text())["runs"]
+    by_options = {
+        (run["data"], run["method_options"].get("conflict_estimator", "plain"), run["method_options"]["tau"]): run
+        for run in runs
+        if run["data"] in ("AA", "AB")
+    }
+    cross, plain = by_options["AA", "cross", 9.0], by_options["AA", "plain", 9.0]
+    default, early = by_options["AA", "plain", None], by_options["AB", "cross", 3.0]
+    told = " ".join(METHOD.read_text().split())
+    for run, words in ((cross, "{}% out of distribution ({}% with the cue reversed)"), (plain, "at {}% ({}%)")):
+        assert words.format(*_percents(run)) in told
+    assert f"the default at {_percents(default)[0]}%" in told
+    assert f"cue too ({_percents(early)[0]}%)" in told
+
+
+def _percents(run: dict[str, Any]) -> tuple[str, str]:
+    return f"{100 * run['ood_accuracy']:.1f}", f"{100 * run['accuracy']['cue_reversed']:.1f}"
