@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -22,7 +23,8 @@ from isodistill.evaluation.generation import generate_completions
 from isodistill.files import write_text_atomically
 from isodistill.isomers.families import make_family
 from isodistill.isomers.packs import Pack, Relation, load_pack
-from isodistill.isomers.render import Wording, render
+from isodistill.isomers.render import Wording, content, render
+from isodistill.isomers.skeleton import Skeleton
 from isodistill.isomers.splits import Group, group_of
 from isodistill.lab.config import make_lab_config
 from isodistill.lab.pretrain import make_model
@@ -40,10 +42,11 @@ WORK = ROOT / "runs" / "depth"
 _PACKAGES = ("isodistill", "torch", "transformers", "numpy", "scipy")
 _SAMPLES = 3000  # problems read for the vocabulary; a word that none of them holds becomes <unk>
 _BATCHES = 8  # drawn together and sorted by length, so that little is padded
-_ATTEMPTS = 2000  # structures drawn for one of the wanted group
+_ATTEMPTS = 200  # choices of words drawn for one of the wanted group
 _ASKED = 64  # answered side by side
 _WARMUP = 0.05
 _VERDICT = 16  # words at the end of a solution: whether the statement is so, and the answer line
+_MARKS = (".", ",", "\n")  # the word after one of them, as the first of all, settles how the solution goes on
 _HEAD_SCALE = 0.02  # the word vectors have a standard deviation of 1
 
 
@@ -55,9 +58,11 @@ class Protocol(BaseModel):
         words: How many of the pack's words of each sort are used.
         templates: The wording of each kind of statement, as terse as can be.
         families: The problem families by name, with the options that differ from their defaults.
-        depths: The least and the most depth, taught and asked alike.
+        depths: The least and the most depth, taught alike.
+        beyond: How many depths more are asked, which are not taught.
         style: How the symbolic teacher tells the solutions.
-        verdict_weight: Weight in the loss of a solution's last 16 words; the others have 1.
+        opening_weight: Weight in the loss of the words that open a sentence or a clause of a solution.
+        verdict_weight: Weight in the loss of a solution's last 16 words (or the one above, if greater); the others have 1.
         seeds: A student is taught with each seed.
         student: Size of the student: fields of `LabConfig`.
         steps: Training steps, a multiple of 8.
@@ -75,7 +80,9 @@ class Protocol(BaseModel):
     templates: dict[str, str]
     families: dict[str, dict[str, Any]]
     depths: tuple[int, int]
+    beyond: int
     style: Style = "full"
+    opening_weight: float
     verdict_weight: float
     seeds: tuple[int, ...]
     student: dict[str, int]
@@ -85,6 +92,62 @@ class Protocol(BaseModel):
     other_rate: float
     problems: int
     max_new_tokens: int
+
+
+class PreciseMuon(torch.optim.Optimizer):
+    """Muon in the precision of the gradients.
+
+    `torch.optim.Muon` orthogonalises in bfloat16 whatever it is given; a CPU without instructions for that type spends
+    three quarters of a step there. Source: K. Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural
+    networks"; the same momentum, coefficients and rates as in torch.
+
+    Args:
+        params: Matrices.
+        lr: Learning rate.
+        weight_decay: Share of the weights taken away in a step, times `lr`.
+        momentum: Share of the running mean of gradients that a step keeps.
+    """
+
+    def __init__(
+        self, params: list[torch.nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Moves every matrix that has a gradient.
+
+        Args:
+            closure: Not used.
+        """
+        for group in self.param_groups:
+            rate, kept = group["lr"], group["momentum"]
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
+                state = self.state[weight]
+                if not state:
+                    state["mean"] = torch.zeros_like(weight)
+                mean = state["mean"].lerp_(weight.grad, 1 - kept)
+                update = orthogonalised(weight.grad.lerp(mean, kept))
+                weight.mul_(1 - rate * group["weight_decay"])
+                weight.sub_(update, alpha=rate * math.sqrt(max(1, weight.shape[0] / weight.shape[1])))
+
+
+def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
+    """Brings the singular values of a matrix near 1 by five steps of a Newton-Schulz iteration.
+
+    Args:
+        matrix: A matrix (n, m), float32 or float64.
+
+    Returns:
+        A matrix (n, m) with the same singular vectors, its singular values about 0.7 to 1.2.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    wide = wide / wide.norm().clamp(min=1e-7)  # the largest singular value is at most 1
+    for _ in range(5):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), wide, beta=3.4445)
+    return wide.T if tall else wide
 
 
 class Problem(BaseModel):
@@ -127,7 +190,9 @@ def terse_pack(protocol: Protocol) -> Pack:
 
 
 def draw_problem(protocol: Protocol, rng: Random, family: str, depth: int, turn: int, group: Group) -> Problem:
-    """Draws a problem of a group of structures; training and test never share a structure.
+    """Draws a problem of a group; training and test never share a problem in the same words, in whatever order.
+
+    They share structures: depth 1 has few, and with those dealt out a shallow problem would be the stranger one.
 
     Args:
         protocol: The protocol.
@@ -135,19 +200,16 @@ def draw_problem(protocol: Protocol, rng: Random, family: str, depth: int, turn:
         family: The family.
         depth: The depth.
         turn: Answers take turns: the class of the answer is this number modulo the number of classes.
-        group: ``"train"`` or ``"test"``.
+        group: ``"train"`` or ``"test"``: by the hash of what the problem says.
 
     Returns:
         The problem with the teacher's solution.
     """
     sampler = make_family(family, protocol.families[family])
     pack = terse_pack(protocol)
-    drawn = (sampler.sample(rng, depth, turn % len(sampler.classes)) for _ in range(_ATTEMPTS))
-    skeleton = next(skeleton for skeleton in drawn if group_of(skeleton.structure) == group)
-    words = {sort: list(known)[: protocol.words] for sort, known in pack.words.items()}
-    for known in words.values():
-        rng.shuffle(known)
-    lexicon = {symbol.name: words[symbol.sort].pop() for symbol in skeleton.symbols}
+    skeleton = sampler.sample(rng, depth, turn % len(sampler.classes))
+    lexicons = (_draw_lexicon(protocol, rng, skeleton) for _ in range(_ATTEMPTS))
+    lexicon = next(lexicon for lexicon in lexicons if _group(content(skeleton, lexicon)) == group)
     wording = Wording(lexicon, (0,) * len(skeleton.premises), 0, 0)
     voice = Voice(skeleton, pack, lexicon, full=protocol.style == "full")
     return Problem(
@@ -155,6 +217,17 @@ def draw_problem(protocol: Protocol, rng: Random, family: str, depth: int, turn:
         completion=format_completion(" ".join(TELLINGS[family](voice)), skeleton.answer),
         answer=skeleton.answer,
     )
+
+
+def _draw_lexicon(protocol: Protocol, rng: Random, skeleton: Skeleton) -> dict[str, str]:
+    words = {sort: list(known)[: protocol.words] for sort, known in terse_pack(protocol).words.items()}
+    for known in words.values():
+        rng.shuffle(known)
+    return {symbol.name: words[symbol.sort].pop() for symbol in skeleton.symbols}
+
+
+def _group(text: str) -> str:
+    return group_of(hashlib.sha256(text.encode()).hexdigest())
 
 
 def training_problem(protocol: Protocol, seed: int, number: int) -> Problem:
@@ -196,7 +269,7 @@ def teach(protocol: Protocol, seed: int) -> tuple[LlamaForCausalLM, PreTrainedTo
     matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
     others = [weight for weight in model.parameters() if not any(weight is matrix for matrix in matrices)]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=protocol.matrix_rate, weight_decay=0.01),
+        PreciseMuon(matrices, lr=protocol.matrix_rate, weight_decay=0.01),
         torch.optim.AdamW(others, lr=protocol.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     rates = (protocol.matrix_rate, protocol.other_rate)
@@ -238,13 +311,19 @@ def _batches(
             problem = training_problem(protocol, seed, number)
             read = tokenizer(plain_prompt(problem.prompt))["input_ids"]
             written = [*tokenizer(problem.completion)["input_ids"], tokenizer.eos_token_id]
-            # The last words decide: they are not to be drowned by the many that come by themselves.
-            weights = [1.0] * len(written)
-            weights[-_VERDICT:] = [protocol.verdict_weight] * len(weights[-_VERDICT:])
-            rows.append(([*read, *written], [0.0] * len(read) + weights))
+            rows.append(([*read, *written], [0.0] * len(read) + _weights(protocol, tokenizer, written)))
         rows.sort(key=lambda row: len(row[0]))
         for place in torch.randperm(_BATCHES, generator=torch.Generator().manual_seed(seed + first)).tolist():
             yield _pad(rows[place * size : (place + 1) * size])
+
+
+def _weights(protocol: Protocol, tokenizer: PreTrainedTokenizerFast, written: list[int]) -> list[float]:
+    """The words that decide are not to be drowned by the many that come by themselves."""
+    marks = {tokenizer.convert_tokens_to_ids(mark) for mark in _MARKS}
+    opens = [True, *(word in marks for word in written[:-1])]
+    weights = [protocol.opening_weight if each else 1.0 for each in opens]
+    weights[-_VERDICT:] = [max(protocol.verdict_weight, weight) for weight in weights[-_VERDICT:]]
+    return weights
 
 
 def _pad(rows: list[tuple[list[int], list[float]]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -266,7 +345,7 @@ def asked_problems(protocol: Protocol, family: str, depth: int) -> list[Problem]
         depth: The depth.
 
     Returns:
-        Problems of test structures, their answers in equal parts.
+        Problems of the test group, their answers in equal parts.
     """
     rng = Random(f"depth/test/{family}/{depth}")
     return [draw_problem(protocol, rng, family, depth, turn, "test") for turn in range(protocol.problems)]
@@ -332,11 +411,12 @@ def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK)
             model, tokenizer = teach(own, seed)
             model.save_pretrained(work / f"{family}-{seed}")
             tokenizer.save_pretrained(work / f"{family}-{seed}")
-            for depth in range(protocol.depths[0], protocol.depths[1] + 1):
+            for depth in range(protocol.depths[0], protocol.depths[1] + protocol.beyond + 1):
                 right = ask(own, model, tokenizer, asked_problems(own, family, depth))
                 by_depth.setdefault(str(depth), {})[str(seed)] = right
                 sys.stderr.write(f"{family}, seed {seed}, depth {depth}: {right.count('1') / len(right):.3f}\n")
             _write(part, {"protocol": said, "right": found})
+    found = {family: found[family] for family in protocol.families}
     _write(out, {"protocol": said, "versions": {name: metadata.version(name) for name in _PACKAGES}, "right": found})
     part.unlink()
 

@@ -22,7 +22,7 @@ from isodistill.isomers.ledger import Ledger
 from isodistill.isomers.noise import NOISY_SPLIT, LabelNoise
 from isodistill.isomers.packs import Pack, load_pack, write_packs
 from isodistill.isomers.probes import ProbeResult
-from isodistill.isomers.render import Wording, draw_wording, readable, render
+from isodistill.isomers.render import Wording, content, draw_wording, render
 from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.isomers.shortcut import CueMode, cue_text
 from isodistill.isomers.skeleton import Skeleton
@@ -287,7 +287,7 @@ def _draw_wordings(
             name: draw_wording(Random(f"{place}/{attempt}/{name}"), skeleton, pack) for name, pack in packs.items()
         }
         lengths = {name: len(render(skeleton, pack, wordings[name]).split()) for name, pack in packs.items()}
-        contents = [_digest(f"{name} {_content(skeleton, wording)}") for name, wording in wordings.items()]
+        contents = [_digest(f"{name} {content(skeleton, wording.lexicon)}") for name, wording in wordings.items()]
         rows = [[lengths[n] for n in names if n in packs] for names in (config.domains, config.unseen_domains)]
         if not all(lengths_fit(row) for row in rows if row):
             reasons["lengths differ too much"] += 1
@@ -297,12 +297,6 @@ def _draw_wordings(
             return wordings, contents
     ledger.rejected[reasons.most_common(1)[0][0]] += 1
     return None
-
-
-def _content(skeleton: Skeleton, wording: Wording) -> str:
-    """Writes down what a text says in its domain's words, whatever the order of its premises and the phrasing."""
-    premises = sorted(readable(premise, wording.lexicon) for premise in skeleton.premises)
-    return "; ".join([*premises, readable(skeleton.question, wording.lexicon)])
 
 
 def _version(

@@ -207,3 +207,17 @@ def readable(formula: Formula, lexicon: Lexicon) -> str:
         For example ``forall x. febrile(x) -> contagious(x)``.
     """
     return format_formula(rename(formula, lexicon))
+
+
+def content(skeleton: Skeleton, lexicon: Lexicon) -> str:
+    """Writes down what a problem says in its domain's words, whatever the order of its premises and the phrasing.
+
+    Args:
+        skeleton: The problem.
+        lexicon: The word for each symbol.
+
+    Returns:
+        Equal texts for problems that say the same of the same things.
+    """
+    premises = sorted(readable(premise, lexicon) for premise in skeleton.premises)
+    return "; ".join([*premises, readable(skeleton.question, lexicon)])
