@@ -62,7 +62,7 @@ class Protocol(BaseModel):
         beyond: How many depths more are asked, which are not taught.
         style: How the symbolic teacher tells the solutions.
         opening_weight: Weight in the loss of the words that open a sentence or a clause of a solution.
-        verdict_weight: Weight in the loss of a solution's last 16 words (or the one above, if greater); the others have 1.
+        verdict_weight: Weight of a solution's last 16 words, if greater than the one above; all others have 1.
         seeds: A student is taught with each seed.
         student: Size of the student: fields of `LabConfig`.
         steps: Training steps, a multiple of 8.

@@ -34,12 +34,15 @@ class FamilyTrend(NamedTuple):
 
     Attributes:
         chance: The accuracy of the best constant answer; 0 for numbers.
+        taught: The greatest depth that was taught; the student has never seen a deeper problem.
         by_depth: Accuracy at each depth.
-        slope: The least-squares slope of these accuracies on depth: the change with each further step.
-        p: Of the Cochran-Armitage test for a trend, two-sided, not corrected.
+        slope: The least-squares slope of the accuracies on depth, of the taught depths alone: the change with each
+            further step.
+        p: Of the Cochran-Armitage test for a trend over the taught depths, two-sided, not corrected.
     """
 
     chance: float
+    taught: int
     by_depth: dict[int, Estimate]
     slope: Estimate
     p: float
@@ -77,26 +80,31 @@ def trend(family: str, raw: Mapping[str, Any]) -> FamilyTrend:
         int(depth): np.array([[float(mark) for mark in marks] for marks in by_seed.values()])
         for depth, by_seed in raw["right"][family].items()
     }
-    depths = np.array(list(right), dtype=np.float64)
-    weights = (depths - depths.mean()) / ((depths - depths.mean()) ** 2).sum()
-    # A row for each problem, a column for each depth: no problem is asked at two depths.
-    tops = np.concatenate([_in_column(marks, place, len(right)) for place, marks in enumerate(right.values())], axis=1)
-    counts = np.concatenate(
-        [_in_column(np.ones((1, marks.shape[1])), place, len(right))[0] for place, marks in enumerate(right.values())]
-    )
-    slope = bootstrap_over_seeds(tops, counts, split_weights=weights, samples=_SAMPLES)
     by_depth = {
         depth: bootstrap_over_seeds(marks[:, :, None], np.ones((marks.shape[1], 1)), samples=_SAMPLES)
         for depth, marks in right.items()
     }
+    deepest = raw["protocol"]["depths"][1]
+    taught = {depth: marks for depth, marks in right.items() if depth <= deepest}
+    depths = np.array(list(taught), dtype=np.float64)
+    weights = (depths - depths.mean()) / ((depths - depths.mean()) ** 2).sum()
+    # A row for each problem, a column for each depth: no problem is asked at two depths.
+    tops = [_in_column(marks, place, len(taught)) for place, marks in enumerate(taught.values())]
+    counts = [
+        _in_column(np.ones((1, marks.shape[1])), place, len(taught))[0] for place, marks in enumerate(taught.values())
+    ]
+    slope = bootstrap_over_seeds(
+        np.concatenate(tops, axis=1), np.concatenate(counts), split_weights=weights, samples=_SAMPLES
+    )
     classes = make_family(family, raw["protocol"]["families"][family]).classes
     numeric = classes == ("even", "odd")
     assert slope is not None
     return FamilyTrend(
         chance=0.0 if numeric else 1 / len(classes),
+        taught=deepest,
         by_depth={depth: estimate for depth, estimate in by_depth.items() if estimate is not None},
         slope=slope,
-        p=cochran_armitage({depth: marks.mean(axis=0) for depth, marks in right.items()}),
+        p=cochran_armitage({depth: marks.mean(axis=0) for depth, marks in taught.items()}),
     )
 
 
@@ -137,8 +145,9 @@ def table(trends: Mapping[str, FamilyTrend], raw: Mapping[str, Any]) -> list[str
     Returns:
         The lines of a Markdown table; a slope is bold where accuracy falls beyond doubt.
     """
-    depths = list(next(iter(trends.values())).by_depth)
-    header = ["family", "chance", *(f"depth {depth}" for depth in depths), "points for each step", "p (Holm)"]
+    first = next(iter(trends.values()))
+    titles = [f"depth {depth}" if depth <= first.taught else f"depth {depth}, not taught" for depth in first.by_depth]
+    header = ["family", "chance", *titles, f"points for each step to {first.taught}", "p (Holm)"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for family, p in _corrected(trends).items():
         found = trends[family]
@@ -166,13 +175,19 @@ def verdict(trends: Mapping[str, FamilyTrend]) -> str:
     corrected = _corrected(trends)
     falling = [family for family, p in corrected.items() if _falls(trends[family], p)]
     others = [family for family in corrected if family not in falling]
-    said = f"**Accuracy falls with depth in {len(falling)} of {len(corrected)} families** (the slope's interval lies "
-    said += f"below zero, and p below {_LEVEL} after Holm's correction over the families)"
+    count = f"{len(falling)} of {len(corrected)} families"
+    said = f"**Over the depths that were taught, accuracy falls in {count}** (the slope's interval lies below zero, "
+    said += f"and p below {_LEVEL} after Holm's correction over the families)"
     said += f": {', '.join(falling)}." if falling and others else "."
     if others:
         said += f" It is not shown to fall in {', '.join(others)}."
     always = [family for family, found in trends.items() if _monotone(found)]
-    return f"{said} It falls with every single step in {', '.join(always) if always else 'none'}."
+    said += f" It falls with every single step in {', '.join(always) if always else 'none'}."
+    if any(max(found.by_depth) > found.taught for found in trends.values()):
+        lower = [family for family, found in trends.items() if _falls_beyond(found)]
+        said += " Every depth that was not taught lies below every one that was in "
+        said += f"{', '.join(lower) if lower else 'none'}."
+    return said
 
 
 def chart(trends: Mapping[str, FamilyTrend]) -> Chart:
@@ -182,7 +197,7 @@ def chart(trends: Mapping[str, FamilyTrend]) -> Chart:
         trends: The families.
 
     Returns:
-        The chart; a dashed line stands at chance.
+        The chart; a dashed line stands at chance, a dotted one after the last depth that was taught.
     """
     lines = -(-len(trends) // _COLUMNS)
     with figure(1.6 * WIDTH, 1.7 * lines) as drawing:
@@ -194,6 +209,8 @@ def chart(trends: Mapping[str, FamilyTrend]) -> Chart:
             values = [each.value for each in found.by_depth.values()]
             axes.plot(depths, values, color=series(place), marker="o", markeredgecolor=INK, markeredgewidth=0.5)
             axes.axhline(found.chance, color=INK, linewidth=0.7, linestyle="--")
+            if max(depths) > found.taught:
+                axes.axvline(found.taught + 0.5, color=INK, linewidth=0.7, linestyle=":")
             axes.set_ylim(-0.03, 1.03)
             axes.set_title(family)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -218,8 +235,14 @@ def _falls(found: FamilyTrend, p: float) -> bool:
 
 
 def _monotone(found: FamilyTrend) -> bool:
-    values = [each.value for each in found.by_depth.values()]
+    values = [each.value for depth, each in found.by_depth.items() if depth <= found.taught]
     return all(later < earlier for earlier, later in itertools.pairwise(values))
+
+
+def _falls_beyond(found: FamilyTrend) -> bool:
+    known = [each.value for depth, each in found.by_depth.items() if depth <= found.taught]
+    new = [each.value for depth, each in found.by_depth.items() if depth > found.taught]
+    return bool(new) and max(new) < min(known)
 
 
 def _percent(estimate: Estimate) -> str:

@@ -52,7 +52,7 @@ def test_the_raw_results_are_those_of_the_protocol() -> None:
     assert raw["protocol"] == PROTOCOL.model_dump(mode="json")
     assert set(raw["right"]) == set(PROTOCOL.families) == set(FAMILIES)
     for by_depth in raw["right"].values():
-        assert list(by_depth) == [str(depth) for depth in range(PROTOCOL.depths[0], PROTOCOL.depths[1] + 1)]
+        assert list(by_depth) == [str(n) for n in range(PROTOCOL.depths[0], PROTOCOL.depths[1] + PROTOCOL.beyond + 1)]
         for by_seed in by_depth.values():
             assert list(by_seed) == [str(seed) for seed in PROTOCOL.seeds]
             assert {len(marks) for marks in by_seed.values()} == {PROTOCOL.problems}
@@ -137,10 +137,11 @@ def test_a_tiny_run_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "student": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2},
     }
     tiny |= {"steps": 8, "batch_size": 2, "problems": 6, "max_new_tokens": 4, "seeds": [1, 2], "depths": [1, 2]}
+    tiny |= {"beyond": 1}
     (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(tiny))
     RUN.main(tmp_path / "protocol.yaml", tmp_path / "results.json", tmp_path / "work")
     first = (tmp_path / "results.json").read_text()
-    assert set(json.loads(first)["right"]["counting"]["2"]) == {"1", "2"}
+    assert set(json.loads(first)["right"]["counting"]["3"]) == {"1", "2"}
     RUN.main(tmp_path / "protocol.yaml", tmp_path / "results.json", tmp_path / "work")
     assert (tmp_path / "results.json").read_text() == first
     WRITE.main(tmp_path, tmp_path / "results.json")
@@ -149,7 +150,7 @@ def test_a_tiny_run_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def raw_results(shares: list[float], problems: int = 120) -> dict[str, object]:
     marks = ["1" * round(share * problems) + "0" * (problems - round(share * problems)) for share in shares]
-    protocol = {"families": {"deduction": {}}, "problems": problems, "seeds": [0]}
+    protocol = {"families": {"deduction": {}}, "problems": problems, "seeds": [0], "depths": [1, 4]}
     by_depth = {str(depth): {"0": each} for depth, each in enumerate(marks, start=1)}
     return {"protocol": protocol, "versions": {}, "right": {"deduction": by_depth}}
 
@@ -161,10 +162,22 @@ def test_a_fall_is_told_from_a_level_line() -> None:
     assert falling.p < 1e-6
     assert falling.chance == pytest.approx(1 / 3)
     assert "in 1 of 1 families" in WRITE.verdict({"deduction": falling})
+    assert "not taught" not in WRITE.verdict({"deduction": falling})
     level = WRITE.trend("deduction", raw_results([0.7, 0.7, 0.7, 0.7]))
     assert level.slope.low < 0 < level.slope.high
     assert level.p == pytest.approx(1)
     assert "not shown to fall in deduction" in WRITE.verdict({"deduction": level})
+
+
+def test_depths_that_were_not_taught_are_shown_and_do_not_count_in_the_trend() -> None:
+    level = WRITE.trend("deduction", raw_results([0.7, 0.7, 0.7, 0.7, 0.2]))
+    assert level.by_depth[5].value == pytest.approx(0.2)
+    assert level.slope.value == pytest.approx(0)
+    assert level.p == pytest.approx(1)
+    assert "depth 5, not taught" in WRITE.table({"deduction": level}, raw_results([0.7]))[0]
+    assert "below every one that was in deduction" in WRITE.verdict({"deduction": level})
+    partly = WRITE.trend("deduction", raw_results([0.7, 0.7, 0.7, 0.3, 0.4]))
+    assert "below every one that was in none" in WRITE.verdict({"deduction": partly})
 
 
 def test_the_trend_test_is_that_of_the_textbook() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -344,3 +345,26 @@ def test_the_table_of_transfer_holds_the_raw_measures() -> None:
             )
             assert ("Yes" in gym["answers"]) == (gym["accuracy"]["value"] > 0)
         assert cells == [*told, "" if gym is None else f"{100 * gym['accuracy']['value']:.1f}"]
+
+
+@pytest.mark.parametrize(
+    ("row", "arms"),
+    [
+        ("2: one lab student, ten seeds", ("iga", "erm", "erm, slow", "iga, shuffled domains")),
+        ("6: another, trained longer, ten seeds", ("iga", "erm", "erm 1e-4", "iga, shuffled domains")),
+        (
+            "4 and 11: four lab students, six draws of problems, every method tuned",
+            ("iga", "erm", "erm 1e-4", "iga, shuf"),
+        ),
+        ("10: four lab students, clean labels", ("iga", "erm", "erm 2e-4", "iga, shuffled domains")),
+        ("7: SmolLM2-135M, three draws", ("iga", "erm", "erm, slow", "iga, shuffled domains")),
+    ],
+)
+def test_the_readme_says_what_the_studies_found(row: str, arms: tuple[str, ...]) -> None:
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| {row} |")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")][1:]
+    page = (ROOT / "docs" / "results.md").read_text()
+    sections = [page.split(f"\n## {number}. ")[1].split("\n## ")[0] for number in re.findall(r"\d+", row.split(":")[0])]
+    for cell, arm in zip(cells, arms, strict=True):
+        rows = re.findall(rf"^\| {arm}[^|]*\|.*$", "\n".join(sections), re.MULTILINE)
+        assert any(f"| {cell} [" in each for each in rows), (arm, cell)
