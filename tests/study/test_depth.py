@@ -70,6 +70,19 @@ def test_what_is_finished_so_far_stands_in_the_docs() -> None:
         assert row in (ROOT / "docs" / "isomers.md").read_text()
 
 
+@pytest.mark.skipif(not PART.is_file(), reason="the study is finished: docs/depth.md holds its numbers")
+def test_the_unknown_problems_are_as_hard_as_the_docs_say() -> None:
+    raw = json.loads(PART.read_text())
+    spans = []
+    for family in ("deduction", "syllogism"):
+        assert RUN.make_family(family, PROTOCOL.families[family]).classes[2] == "Unknown"
+        marks = [raw["right"][family][depth]["63"][2::3] for depth in "1234"]
+        shares = [100 * each.count("1") / len(each) for each in marks]
+        spans.append(f"{min(shares):.0f} to {max(shares):.0f}%")
+    said = f"answer {spans[0]} rightly in deduction and {spans[1]} in syllogism"
+    assert said in " ".join((ROOT / "docs" / "isomers.md").read_text().split())
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_answers_are_balanced_and_given_by_the_solutions(family: str) -> None:
     asked = RUN.asked_problems(PROTOCOL.model_copy(update={"problems": 12}), family, 2)
