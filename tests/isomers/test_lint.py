@@ -107,3 +107,15 @@ def test_any_file_is_a_pack_or_an_error(tmp_path_factory: pytest.TempPathFactory
     file.write_text(text, encoding="utf-8")
     with pytest.raises(IsodistillError, match=r"pack\.yaml"):
         read_pack(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["id: 2020-13-45", f"id: {'1' * 5000}", "id: !!int a", "id: !!float x", "id: !!bool maybe", "[" * 3000, "&a [*a]"],
+    ids=["date", "digits", "int", "float", "bool", "nested", "endless"],
+)
+def test_what_yaml_chokes_on_is_an_error_for_people(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "pack.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(IsodistillError, match=r"pack\.yaml"):
+        read_pack(file)

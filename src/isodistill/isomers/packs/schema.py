@@ -268,8 +268,9 @@ def read_pack(path: Path) -> Pack:
     """
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+    # PyYAML lets the errors of its converters through: of dates, numbers and tags, and of nesting without end.
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise IsodistillError(f"The domain pack {path} cannot be read: {reason}; mend the file.") from None
     return build_pack(data, path.name)
 
