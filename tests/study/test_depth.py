@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from precise_muon import PreciseMuon, orthogonalised
 
 from isodistill.answers import split_completion
 from isodistill.isomers.families import FAMILIES
@@ -119,7 +120,7 @@ def test_the_optimizer_is_muon_without_its_rounding(shape: tuple[int, int]) -> N
     generator = torch.Generator().manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.full(shape, 0.1)) for _ in range(2))
     pair = (
-        RUN.PreciseMuon([ours], lr=0.02, weight_decay=0.01),
+        PreciseMuon([ours], lr=0.02, weight_decay=0.01),
         torch.optim.Muon([theirs], lr=0.02, weight_decay=0.01),
     )
     start = ours.detach().clone()
@@ -135,12 +136,12 @@ def test_the_optimizer_is_muon_without_its_rounding(shape: tuple[int, int]) -> N
 
 def test_the_singular_values_come_near_1() -> None:
     matrix = torch.randn(32, 64, generator=torch.Generator().manual_seed(1))
-    values = torch.linalg.svdvals(RUN.orthogonalised(matrix))
+    values = torch.linalg.svdvals(orthogonalised(matrix))
     assert values.min() > 0.6
     assert values.max() < 1.3
     # The vectors stay: the product with the matrix' own polar factor is symmetric.
     left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
-    inner = left.T @ RUN.orthogonalised(matrix).double() @ right.T
+    inner = left.T @ orthogonalised(matrix).double() @ right.T
     torch.testing.assert_close(inner, torch.diag(inner.diagonal()), rtol=0, atol=1e-4)
 
 
