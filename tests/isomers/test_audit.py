@@ -71,7 +71,7 @@ def test_honest_data_tells_nothing_and_a_shortcut_tells_all(honest: Path, cued: 
     shown = read_split(cued, "train")
     law, math_ = surface_probe(shown, "law"), surface_probe(shown, "math")
     assert law.leaks
-    assert law.accuracy > 0.7
+    assert law.accuracy > 0.6
     assert not math_.leaks
     assert law.texts == 150
     assert math.isclose(law.chance, 50 / 150)

@@ -22,17 +22,20 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("deduction", {}),
     ("deduction", {"distractors": (0, 0), "answers": ("True", "False")}),
     ("deduction", {"distractors": (0, 2), "distractor_kinds": "neutral"}),
+    ("deduction", {"distractor_kinds": "mixed"}),
     ("deduction", {"negation": False}),
     ("deduction", {"negation": False, "answers": ("True", "Unknown")}),
     ("deduction", {"negation": False, "statement_negation": False, "answers": ("True", "False")}),
     ("ordering", {}),
     ("ordering", {"extra": (1, 6), "redundant": 0.9}),
     ("ordering", {"extra": (0, 1), "answers": ("True", "False")}),
+    ("ordering", {"extra": (1, 3), "decoy": False}),
     ("quantity", {}),
     ("quantity", {"distractors": (2, 4), "start": (2, 9)}),
     ("syllogism", {}),
     ("syllogism", {"distractors": (0, 0), "answers": ("True", "False")}),
     ("syllogism", {"distractors": (4, 5)}),
+    ("syllogism", {"decoy": False}),
     ("statute", {}),
     ("statute", {"shared": 0.0, "distractors": (2, 4)}),
     ("allocation", {}),
@@ -141,7 +144,7 @@ def test_quantities_stay_in_bounds() -> None:
         ("deduction", {"distractor": 1}, "distractor: .*the options are distractors"),
         ("deduction", {"distractors": (3, 1)}, "least <= most"),
         ("deduction", {"answers": ("True",)}, "two or three"),
-        ("ordering", {"extra": (0, 1)}, "at least 1 where Unknown"),
+        ("ordering", {"extra": (0, 1), "decoy": False}, "at least 1 where Unknown"),
         ("quantity", {"limit": 5}, "limit"),
         ("quantity", {"start": (1, 5)}, "start must lie between 2 and limit"),
     ],
@@ -201,7 +204,7 @@ def test_wrong_labels_and_proofs_are_found() -> None:
 
 def test_a_positive_statement_stays_positive() -> None:
     options = {"negation": False, "statement_negation": False, "answers": ("True", "False"), "distractors": (0, 0)}
-    family = make_family("deduction", options)
+    family = make_family("deduction", options | {"distractor_kinds": "mixed"})
     for seed in range(20):
         skeleton = family.sample(Random(seed), 1, seed % 2)
         assert not isinstance(skeleton.question, Not)

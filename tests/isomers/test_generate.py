@@ -170,7 +170,8 @@ def test_any_seed_family_pack_and_depth_give_a_set_that_verifies(
 
 
 def test_a_small_space_is_an_error_that_names_the_knobs(tmp_path: Path) -> None:
-    short = {**SMALL, "options": {"distractors": (0, 0), "answers": ("True", "False")}, "depth": (1, 1)}
+    options = {"distractors": (0, 0), "distractor_kinds": "neutral", "answers": ("True", "False")}
+    short = {**SMALL, "options": options, "depth": (1, 1)}
     with pytest.raises(
         IsodistillError, match=r"too small; raise max_sets_per_skeleton \(now 1\), depth or distractors"
     ):
@@ -210,7 +211,12 @@ def test_data_whose_surface_tells_the_answer_is_refused(tmp_path: Path) -> None:
         "domains": ["law"],
         "unseen_domains": (),
         "sets": 200,
-        "options": {"distractors": (0, 0), "negation": False, "answers": ("True", "False")},
+        "options": {
+            "distractors": (0, 0),
+            "distractor_kinds": "neutral",
+            "negation": False,
+            "answers": ("True", "False"),
+        },
         "depth": (1, 1),
         "max_sets_per_skeleton": 200,
         "validation_sets": 0,

@@ -47,13 +47,25 @@ def test_no_premise_of_a_proof_can_be_spared(seed: int, depth: int, name: str) -
         if isinstance(skeleton.premises[place], And):
             continue  # the row itself: where a place follows without its ends, they are not cited for it
         rest = [premise for other, premise in enumerate(skeleton.premises) if other != place]
-        # Without a needed clue an allocation may still exclude the place that a false statement names.
+        # Other clues together may still exclude the place that a false statement names, see below.
         wanted = ("Unknown", "False") if name == "allocation" and skeleton.answer == "False" else ("Unknown",)
         assert status(rest, skeleton.question) in wanted
 
 
-def test_forms_tell_nothing_about_the_answer_of_a_syllogism() -> None:
-    family = make_family("syllogism", {"distractors": (0, 0)})
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS, depth=st.integers(1, 4))
+def test_few_clues_never_settle_an_allocation(seed: int, depth: int) -> None:
+    skeleton = make_family("allocation").sample(Random(seed), depth, seed % 2)
+    row, *clues = skeleton.premises
+    assert isinstance(row, And)
+    for chosen in itertools.combinations(clues, min(depth, 3)):
+        assert consistent([row, *chosen, skeleton.question])
+        assert consistent([row, *chosen, Not(skeleton.question)])
+
+
+@pytest.mark.parametrize("decoy", [True, False])
+def test_forms_tell_nothing_about_the_answer_of_a_syllogism(decoy: bool) -> None:
+    family = make_family("syllogism", {"distractors": (0, 0), "decoy": decoy})
     total = 600
     asked: dict[str, Counter[str]] = {answer: Counter() for answer in family.classes}
     given_: dict[str, Counter[str]] = {answer: Counter() for answer in family.classes}

@@ -17,7 +17,13 @@ from isodistill.logic.formula import Const, Equals, Formula, Int, Not
 MAX_PEOPLE = 8
 """Arrangements are enumerated: 8 individuals have 40,320 of them."""
 
-MAX_ATTEMPTS = 2000
+MIN_PEOPLE = 4
+"""In a row of three, the place of a statement that is true would always be the one in the middle."""
+
+MAX_EXCLUDING = 3
+"""From this depth on, more than so many clues are asked for to exclude the place of a false statement."""
+
+MAX_ATTEMPTS = 20_000
 
 
 class Clue(NamedTuple):
@@ -67,10 +73,13 @@ class Allocation(Family):
 
     A first clue gives somebody's place. From it a chain of `depth` steps leads to the individual asked about, each
     fixing one further place by one to three clues: a distance, a neighbour and a side, or the one place that is left.
-    Every clue of the chain is needed for the answer. Further clues fix everybody else.
+    Every clue of the chain is needed for the answer, and where the statement is false, more than `depth` clues (from
+    depth 3 on, more than 3) are needed to exclude the place that it names: none says so by itself. Further clues fix
+    everybody else.
 
     Args:
-        others: The least and the most number of individuals beside those of the chain, at least 1.
+        others: The least and the most number of individuals beside those of the chain, at least 1; a row has four
+            places at least.
         distractors: The least and the most number of clues more than the arrangement needs.
     """
 
@@ -106,13 +115,20 @@ class Allocation(Family):
                 f"An allocation of depth {depth} with {self.others[0]} others is out of range; others must be at least "
                 f"1, and depth + 1 + others at most {MAX_PEOPLE}."
             )
+        people = min(MAX_PEOPLE, max(MIN_PEOPLE, depth + 1 + rng.randint(*self.others)))
+        # The place asked about is drawn first, whatever the answer, so that it tells nothing of it.
+        asked = rng.randint(1, people)
         for _ in range(MAX_ATTEMPTS):
-            people = min(MAX_PEOPLE, depth + 1 + rng.randint(*self.others))
             places = rng.sample(range(1, people + 1), people)
+            if (places[depth] == asked) != (self.classes[answer_index] == "True"):
+                continue
             steps = _chain(rng, places, depth)
             clues = self._completed(rng, places, steps, depth)
-            if clues is not None:
-                return self._skeleton(rng, places, steps, clues, depth, answer_index)
+            if clues is None:
+                continue
+            deep = _deep_places(people, clues, depth, min(depth, MAX_EXCLUDING))
+            if len(deep) > 1 and asked in deep:
+                return self._skeleton(rng, places, steps, clues, asked)
         raise IsodistillError(f"No allocation of depth {depth} was found; lower depth.")
 
     def _completed(self, rng: Random, places: list[int], steps: list[list[Clue]], depth: int) -> list[Clue] | None:
@@ -147,15 +163,12 @@ class Allocation(Family):
         places: list[int],
         steps: list[list[Clue]],
         clues: list[Clue],
-        depth: int,
-        answer_index: int,
+        asked: int,
     ) -> Skeleton:
-        people = len(places)
+        people, depth = len(places), len(steps) - 1
         names = [f"T{person}" for person in rng.sample(range(people), people)]
         premises = [row_formula(names, people), *(clue.formula for clue in clues)]
-        asked = places[depth]
-        if self.classes[answer_index] == "False":
-            asked = rng.choice([place for place in range(1, people + 1) if place != asked])
+        answer = "True" if places[depth] == asked else "False"
         proof: list[ProofStep] = []
         known = [1]  # where each place that is fixed so far stands: the first clue gives the first
         for person, group in enumerate(steps[1:], start=1):
@@ -168,7 +181,7 @@ class Allocation(Family):
                 rule, uses = "position", [*([0] if at_end else []), known[-1], *cited]
             proof.append(ProofStep(_at(person, places[person]), tuple(uses), rule))
             known.append(len(premises) + len(proof) - 1)
-        if self.classes[answer_index] == "False":
+        if answer == "False":
             proof.append(ProofStep(Not(_at(depth, asked)), (known[-1],), "another place"))
         skeleton = Skeleton(
             family=self.name,
@@ -176,7 +189,7 @@ class Allocation(Family):
             symbols=tuple(Symbol(f"T{person}", "individual") for person in range(people)),
             premises=tuple(premises),
             question=_at(depth, asked),
-            answer=self.classes[answer_index],
+            answer=answer,
             choices=self.classes,
             proof=tuple(proof),
         )
@@ -275,6 +288,16 @@ def _left(people: int, clues: Sequence[Clue]) -> int:
     for clue in clues:
         mask &= _mask(people, clue)
     return mask
+
+
+def _deep_places(people: int, clues: Sequence[Clue], target: int, count: int) -> set[int]:
+    """Finds the places, the true one among them, that no `count` clues exclude for the target."""
+    at = _place_masks(people)
+    places = set(range(1, people + 1))
+    for chosen in itertools.combinations(clues, count):
+        left = _left(people, chosen)
+        places = {place for place in places if left & at[target, place]}
+    return places
 
 
 def _fixed(people: int, clues: Sequence[Clue], person: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Literal, NamedTuple
 
@@ -36,20 +37,48 @@ class Signed(NamedTuple):
 Rule = tuple[Signed, Signed]
 """Condition and conclusion."""
 
+SUBJECT = Const("subject")
+"""The individual that the statement is about."""
+
+
+@dataclass
+class _Line:
+    """A chain from a fact to a conclusion; breaking it changes its fact or one of its rules.
+
+    Args:
+        chain: The properties, from the fact's to the conclusion's.
+        fact: What is known.
+        rules: The links, as they are told.
+        derived: How many links hold, from the fact on.
+        name: Begins the names of what only this chain speaks of.
+    """
+
+    chain: list[Signed]
+    fact: Formula
+    rules: list[Rule]
+    derived: int
+    name: str
+
+    @classmethod
+    def along(cls, chain: list[Signed], name: str) -> _Line:
+        return cls(chain, chain[0].of(SUBJECT), list(itertools.pairwise(chain)), len(chain) - 1, name)
+
 
 class Deduction(Family):
     """A fact about an individual, a chain of rules that leads on from it, and a statement to judge.
 
     The sign of every literal (fact, conditions, conclusions, statement) is drawn for itself, whatever the answer, so
-    that neither negation words nor their number tell the answer. Problems with the answer Unknown are made from the
-    same chain, with as many sentences, by breaking one link:
+    that neither negation words nor their number tell the answer. Beside the chain stands a decoy: a chain as long, from
+    another fact to the opposite conclusion, of which one link is broken. So a rule that concludes on the property asked
+    about tells nothing by itself: which of the two chains holds, has to be found link by link. Problems with the answer
+    Unknown are made from the same two chains by breaking both:
 
     - polarity: the rule asks for the opposite of what is known;
     - converse: the rule runs the other way round;
     - gap: the rule asks for a property of which nothing is known;
     - individual: the fact is about someone else.
 
-    Distractors are attached to the chain at one place at most and by properties that appear nowhere else, so they can
+    Distractors are attached to one chain at one place at most and by properties that appear nowhere else, so they can
     neither prove nor refute the statement, nor shorten the proof.
 
     Args:
@@ -61,7 +90,8 @@ class Deduction(Family):
         answers: The answers that occur, at least two of True, False and Unknown.
         distractor_kinds: ``"mixed"``: facts on the same or another individual, rules that lead elsewhere, rules
             towards the chain (of either polarity) whose condition is not known, side chains; ``"neutral"``: unrelated
-            facts only.
+            facts only; ``"decoy"``: as ``"mixed"``, beside the decoy. Without a decoy problems are half as long, and
+            the sign of the last rule answers two in three (docs/isomers.md, Limits).
     """
 
     name: ClassVar[str] = "deduction"
@@ -73,7 +103,7 @@ class Deduction(Family):
     negation: bool = True
     statement_negation: bool = True
     answers: Verdicts = ("True", "False", "Unknown")
-    distractor_kinds: Literal["mixed", "neutral"] = "mixed"
+    distractor_kinds: Literal["decoy", "mixed", "neutral"] = "decoy"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,41 +128,31 @@ class Deduction(Family):
         last = {"True": statement, "False": statement.opposite()}.get(answer)
         chain.append(last or Signed(statement.name, self._last_sign(rng)))
 
-        subject = Const("subject")
-        rules = list(itertools.pairwise(chain))
-        fact, derived = chain[0].of(subject), depth
+        lines = [_Line.along(chain, ""), *self._decoy(rng, chain)]
         if answer == "Unknown":
-            ways = ["converse", "gap", "individual", *(["polarity"] if self.negation else [])]
-            way = rng.choice(ways)
-            link = rng.randrange(depth)
-            condition, conclusion = rules[link]
-            if way == "individual":
-                fact, link = chain[0].of(Const("other")), 0
-            elif way == "converse":
-                rules[link] = (conclusion, condition)
-            elif way == "gap":
-                rules[link] = (Signed("gap", self._sign(rng)), conclusion)
-            else:
-                rules[link] = (condition.opposite(), conclusion)
-            derived = link
-        premises = [fact, *(_rule(*rule) for rule in rules), *self._distractors(rng, chain)]
-        # Step n applies rule n to the fact or to the step before it, whose index counts on from the premises.
-        proof = tuple(
-            ProofStep(chain[n].of(subject), (0 if n == 1 else len(premises) + n - 2, n), "modus ponens")
-            for n in range(1, derived + 1)
-        )
+            self._break(rng, lines[0])
+        premises = [premise for line in lines for premise in (line.fact, *(_rule(*rule) for rule in line.rules))]
+        premises += self._distractors(rng, [line.chain for line in lines])
+        # What an Unknown problem lets one derive, it does on both chains; a proof needs no more than its own.
+        proof: list[ProofStep] = []
+        for place, line in enumerate(lines if answer == "Unknown" else lines[:1]):
+            fact = place * (depth + 1)
+            # Step n applies rule n to the fact or to the step before it, whose index counts on from the premises.
+            for n in range(1, line.derived + 1):
+                known = fact if n == 1 else len(premises) + len(proof) - 1
+                proof.append(ProofStep(line.chain[n].of(SUBJECT), (known, fact + n), "modus ponens"))
         symbols = {name: Symbol(name, "property") for premise in premises for name in predicates(premise)}
         symbols |= {name: Symbol(name, "individual") for premise in premises for name in constants(premise)}
-        symbols[subject.name] = Symbol(subject.name, "individual")
+        symbols[SUBJECT.name] = Symbol(SUBJECT.name, "individual")
         skeleton = Skeleton(
             family=self.name,
             depth=depth,
             symbols=tuple(symbols.values()),
             premises=tuple(premises),
-            question=statement.of(subject),
+            question=statement.of(SUBJECT),
             answer=answer,
             choices=self.classes,
-            proof=proof,
+            proof=tuple(proof),
         )
         return with_standard_names(shuffled_premises(skeleton, rng.sample(range(len(premises)), len(premises))))
 
@@ -142,21 +162,47 @@ class Deduction(Family):
     def _last_sign(self, rng: Random) -> bool:
         return rng.random() < 0.5 if self.negation or "False" in self.answers else True
 
-    def _distractors(self, rng: Random, chain: list[Signed]) -> list[Formula]:
+    def _decoy(self, rng: Random, chain: list[Signed]) -> list[_Line]:
+        """Draws a broken chain to the opposite conclusion, if there is to be one."""
+        if self.distractor_kinds != "decoy":
+            return []
+        end = chain[-1].opposite() if self.negation or "False" in self.answers else chain[-1]
+        line = _Line.along([*(Signed(f"Q{place}", self._sign(rng)) for place in range(len(chain) - 1)), end], "decoy ")
+        self._break(rng, line)
+        return [line]
+
+    def _break(self, rng: Random, line: _Line) -> None:
+        """Breaks one link of a chain, so that nothing follows from there on."""
+        ways = ["converse", "gap", "individual", *(["polarity"] if self.negation else [])]
+        way = rng.choice(ways)
+        link = rng.randrange(len(line.rules))
+        condition, conclusion = line.rules[link]
+        if way == "individual":
+            line.fact, link = line.chain[0].of(Const(f"{line.name}other")), 0
+        elif way == "converse":
+            line.rules[link] = (conclusion, condition)
+        elif way == "gap":
+            line.rules[link] = (Signed(f"{line.name}gap", self._sign(rng)), conclusion)
+        else:
+            line.rules[link] = (condition.opposite(), conclusion)
+        line.derived = link
+
+    def _distractors(self, rng: Random, chains: list[list[Signed]]) -> list[Formula]:
         """Draws extra sentences; each brings properties and individuals of its own (D0, D1, ... and E0, E1, ...)."""
         count = rng.randint(*self.distractors)
         made: list[Formula] = []
         while len(made) < count:
             new, other = Signed(f"D{len(made)}", self._sign(rng)), Const(f"E{len(made)}")
             ways = ["same", "other"]
-            if self.distractor_kinds == "mixed":
+            if self.distractor_kinds != "neutral":
                 ways += ["other on the chain", "from the chain", "towards the chain"]
                 ways += ["from the opposite"] if self.negation else []
                 ways += ["side chain"] if len(made) + 2 <= count else []
             way = rng.choice(ways)
+            chain = chains[0] if len(chains) == 1 else rng.choice(chains)
             place = rng.randrange(len(chain))
             if way == "same":
-                made.append(new.of(Const("subject")))
+                made.append(new.of(SUBJECT))
             elif way == "other":
                 made.append(new.of(other))
             elif way == "other on the chain":
@@ -169,7 +215,7 @@ class Deduction(Family):
                 place = rng.randrange(1, len(chain))
                 made.append(_rule(new, Signed(chain[place].name, self._sign_at(rng, place, chain))))
             else:
-                made += [new.of(Const("subject")), _rule(new, Signed(f"D{len(made)}b", self._sign(rng)))]
+                made += [new.of(SUBJECT), _rule(new, Signed(f"D{len(made)}b", self._sign(rng)))]
         return made
 
     def _sign_at(self, rng: Random, place: int, chain: list[Signed]) -> bool:

@@ -19,14 +19,19 @@ Edge = tuple[int, int]
 class Ordering(Family):
     """A chain of comparisons between two things, further comparisons around it, and "a comes before b" to judge.
 
-    Problems with the answer Unknown have as many comparisons: one link of the chain is turned round, so that both
-    things stay connected but in no order. No further comparison shortens the way between them or settles their order.
+    A chain leads up and one leads down from each of the two things, and two of the four meet: the chain upwards from
+    one and downwards from the other where the two are in an order, both upwards or both downwards where the answer is
+    Unknown. So whatever the answer, there are as many comparisons between as many things, all connected, and the
+    chains have to be followed to tell. No further comparison shortens the way between the two or settles their order.
 
     Args:
-        extra: The least and the most number of further comparisons; at least 1 if ``"Unknown"`` may occur, because
-            two things and one comparison leave nothing unknown.
+        extra: The least and the most number of further comparisons; without decoys at least 1 if ``"Unknown"`` may
+            occur, because two things and one comparison leave nothing unknown.
         redundant: The chance that a further comparison is between things already there, where one fits.
         answers: The answers that occur, at least two of True, False and Unknown.
+        decoy: Whether there are chains beside the one that is asked for. Without them problems are half as long, an
+            Unknown problem has one link of the chain turned round, and how often each of the two things is the lesser
+            tells three answers of four (docs/isomers.md, Limits).
     """
 
     name: ClassVar[str] = "ordering"
@@ -35,11 +40,12 @@ class Ordering(Family):
     extra: Range = (1, 3)
     redundant: float = 0.3
     answers: Verdicts = ("True", "False", "Unknown")
+    decoy: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> Ordering:
-        if "Unknown" in self.answers and self.extra[0] < 1:
-            raise ValueError("extra must be at least 1 where Unknown is among the answers")
+        if "Unknown" in self.answers and self.extra[0] < 1 and not self.decoy:
+            raise ValueError("extra must be at least 1 where Unknown is among the answers and there is no decoy")
         if not 0 <= self.redundant <= 1:
             raise ValueError("redundant must be a chance between 0 and 1")
         return self
@@ -65,7 +71,10 @@ class Ordering(Family):
         edges: list[Edge] = list(itertools.pairwise(range(depth + 1)))
         things = depth + 1
         extra = rng.randint(*self.extra)
-        if answer == "Unknown" and depth == 1:
+        if self.decoy:
+            edges = _connected(rng, depth) if answer != "Unknown" else _unconnected(rng, depth)
+            things = 1 + max(itertools.chain.from_iterable(edges))
+        elif answer == "Unknown" and depth == 1:
             # One link cannot be turned round; a third thing that both precede or follow takes its place.
             edges = rng.choice([[(0, 2), (1, 2)], [(2, 0), (2, 1)]])
             things, extra = 3, extra - 1
@@ -111,6 +120,38 @@ class Ordering(Family):
             and way_length([*edges, edge], asked[1], asked[0]) is None
         ]
         return rng.choice(fitting) if fitting else None
+
+
+def _connected(rng: Random, depth: int) -> list[Edge]:
+    """Draws a chain from thing 0 to thing `depth`, then a decoy below its lower end and one above its upper end."""
+    below = _share(rng, depth)
+    edges = list(itertools.pairwise(range(depth + 1)))
+    edges += _path(0, list(range(depth + 1, depth + 1 + below)), up=False)
+    return edges + _path(depth, list(range(depth + 1 + below, 2 * depth + 1)), up=True)
+
+
+def _unconnected(rng: Random, depth: int) -> list[Edge]:
+    """Draws two chains from things 0 and `depth` to a common thing above (or below) both, and two the other way."""
+    up = rng.random() < 0.5
+    new = iter([*range(1, depth), *range(depth + 1, 3 * depth + 1)])
+    # The chains to the common thing have `depth` comparisons together, or the two that they need.
+    one = _share(rng, depth) if depth > 1 else 1
+    top = [next(new) for _ in range(max(depth, 2) - 1)]
+    edges = [*_path(0, top[:one], up), *_path(depth, [*reversed(top[one:]), top[one - 1]], up)]
+    rest = 2 * depth - len(edges)
+    away = _share(rng, rest) if rest else 0
+    edges += _path(0, [next(new) for _ in range(away)], not up)
+    return edges + _path(depth, [next(new) for _ in range(rest - away)], not up)
+
+
+def _share(rng: Random, depth: int) -> int:
+    """Deals comparisons out to two chains, at least one to each where there are two."""
+    return rng.randint(1, depth - 1) if depth > 1 else rng.randint(0, 1)
+
+
+def _path(start: int, things: list[int], up: bool) -> list[Edge]:
+    """Leads from a thing over others, upwards or downwards."""
+    return [pair if up else (pair[1], pair[0]) for pair in itertools.pairwise([start, *things])]
 
 
 def way_length(edges: list[Edge], start: int, end: int) -> int | None:

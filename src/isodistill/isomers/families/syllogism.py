@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from random import Random
 from typing import ClassVar, Literal, NamedTuple
@@ -119,14 +120,17 @@ class Syllogism(Family):
 
     At depth 1 these are the syllogisms of two premises that are valid without assuming that there is anything of a
     term; deeper problems chain them. The conclusion's form (all, no, some, some not) is drawn for itself; the
-    statement is the conclusion or its contradictory. Problems with the answer Unknown have premises of the same forms,
-    put together in an order and direction from which nothing follows about the statement, and statements of the same
-    forms: neither "no" nor "some" nor their number tells the answer.
+    statement is the conclusion or its contradictory. Beside the chain stands a decoy: a chain as long between the same
+    two terms, from which the contradictory would follow if it were whole. So the forms of the premises are those of
+    both conclusions, whichever is true. Chains are broken by turning one sentence round or by exchanging the forms of
+    two, where that is enough. Problems with the answer Unknown are the same two chains, both broken.
 
     Args:
         distractors: The least and the most number of extra sentences, each with a term of its own, from which nothing
             follows about the statement.
         answers: The answers that occur.
+        decoy: Whether there is a decoy. Without it problems are half as long, but the forms of premises and statement
+            tell half of the answers, and the sentences about its two terms three quarters (docs/isomers.md, Limits).
     """
 
     name: ClassVar[str] = "syllogism"
@@ -137,6 +141,7 @@ class Syllogism(Family):
 
     distractors: Range = (1, 3)
     answers: Verdicts = ("True", "False", "Unknown")
+    decoy: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,19 +160,24 @@ class Syllogism(Family):
             The skeleton.
         """
         answer = self.classes[answer_index]
-        chain, conclusion = _chain(rng, depth + 2)
+        names = [f"T{place}" for place in range(depth + 2)]
+        chain, conclusion = _chain(rng, names)
         agrees = answer == "True" or (answer == "Unknown" and rng.random() < 0.5)
         statement = conclusion if agrees else conclusion.contradictory()
-        if answer == "Unknown":
+        if self.decoy:
+            inner = [f"U{place}" for place in range(depth)]
+            chain = _beside_a_decoy(rng, chain, [names[0], *inner, names[-1]], statement, answer)
+            names += inner
+        elif answer == "Unknown":
             chain, statement = _broken(rng, chain, statement)
-        sentences = [*chain, *self._distractors(rng, depth + 2)]
-        steps = [] if answer == "Unknown" else _proof(chain, len(sentences))
+        sentences = [*chain, *self._distractors(rng, names)]
+        steps = [] if answer == "Unknown" else _proof(chain[: depth + 1], len(sentences))
         premises = tuple(sentence.formula for sentence in sentences)
-        names = dict.fromkeys(name for formula in premises for name in predicates(formula))
+        terms = dict.fromkeys(name for formula in premises for name in predicates(formula))
         skeleton = Skeleton(
             family=self.name,
             depth=depth,
-            symbols=tuple(Symbol(name, "property") for name in names),
+            symbols=tuple(Symbol(name, "property") for name in terms),
             premises=premises,
             question=statement.formula,
             answer=answer,
@@ -176,7 +186,7 @@ class Syllogism(Family):
         )
         return with_standard_names(shuffled_premises(skeleton, rng.sample(range(len(premises)), len(premises))))
 
-    def _distractors(self, rng: Random, terms: int) -> list[Categorical]:
+    def _distractors(self, rng: Random, terms: list[str]) -> list[Categorical]:
         """Draws extra sentences: general ones touch one term of the chain, particular ones none.
 
         A world of the chain stays one of all sentences: an empty or an all-embracing term can be added to it, and so
@@ -186,7 +196,7 @@ class Syllogism(Family):
         for place in range(rng.randint(*self.distractors)):
             new, other = f"D{place}", f"E{place}"
             form = rng.choice(list(CONTRADICTORY))
-            sentence = Categorical(form, new, f"T{rng.randrange(terms)}")
+            sentence = Categorical(form, new, terms[rng.randrange(len(terms))])
             if form == "some":
                 sentence = Categorical(form, new, other)
             elif form != "some not" and rng.random() < 0.5:
@@ -195,14 +205,13 @@ class Syllogism(Family):
         return made
 
 
-def _chain(rng: Random, terms: int) -> tuple[list[Categorical], Categorical]:
-    """Draws premises between neighbouring terms T0, T1, ..., and what follows about the first and the last.
+def _chain(rng: Random, names: list[str], wanted: Form | None = None) -> tuple[list[Categorical], Categorical]:
+    """Draws premises between neighbouring terms, and what follows about the first and the last: in this form, if given.
 
     Premise n connects terms n and n + 1, in either direction where that says the same.
     """
-    names = [f"T{place}" for place in range(terms)]
-    form: Form = rng.choice(list(CONTRADICTORY))
-    links = terms - 1
+    form = rng.choice(list(CONTRADICTORY)) if wanted is None else wanted
+    links = len(names) - 1
     pivot = rng.randrange(links)
     chain: list[Categorical] = []
     for place in range(links):
@@ -234,6 +243,51 @@ def _chain(rng: Random, terms: int) -> tuple[list[Categorical], Categorical]:
     conclusion = Categorical(form, names[0], names[-1])
     symmetric = form in ("no", "some") and rng.random() < 0.5
     return chain, conclusion.converse() if symmetric else conclusion
+
+
+def _beside_a_decoy(
+    rng: Random, chain: list[Categorical], names: list[str], statement: Categorical, answer: str
+) -> list[Categorical]:
+    """Puts a broken chain to the contradictory beside a chain; where nothing is to follow, breaks that one too.
+
+    Args:
+        rng: The only source of chance.
+        chain: The chain, from which the statement or its contradictory follows.
+        names: The terms of the decoy; the first and the last are those of the chain.
+        statement: The statement.
+        answer: What is to be the answer.
+
+    Returns:
+        The sentences of the chain, then those of the decoy.
+    """
+    conclusion = statement if decide(chain, statement) == "True" else statement.contradictory()
+    for _ in range(MAX_ATTEMPTS):
+        decoy = _loosened(rng, _chain(rng, names, CONTRADICTORY[conclusion.form])[0])
+        told = [*(_loosened(rng, chain) if answer == "Unknown" else chain), *decoy]
+        spared = [told[:place] + told[place + 1 :] for place in range(len(chain))]
+        if witnesses(told) is None or decide(told, statement) != answer:
+            continue
+        # The decoy neither proves anything by itself nor shortens the proof.
+        if all(decide(rest, statement) == "Unknown" for rest in spared):
+            return told
+    raise AssertionError("a chain can be broken at any of its links")
+
+
+def _loosened(rng: Random, chain: list[Categorical]) -> list[Categorical]:
+    """Turns one sentence of a chain round, or exchanges the forms of two, whether or not that breaks it."""
+    made = list(chain)
+    turned = [place for place, sentence in enumerate(chain) if sentence.form in ("all", "some not")]
+    pairs = [pair for pair in itertools.combinations(range(len(chain)), 2) if len({chain[n].form for n in pair}) == 2]
+    if turned and (not pairs or rng.random() < 0.5):
+        place = rng.choice(turned)
+        made[place] = chain[place].converse()
+    else:
+        one, other = rng.choice(pairs)
+        made[one], made[other] = (
+            chain[one]._replace(form=chain[other].form),
+            chain[other]._replace(form=chain[one].form),
+        )
+    return made
 
 
 def _broken(rng: Random, chain: list[Categorical], statement: Categorical) -> tuple[list[Categorical], Categorical]:
