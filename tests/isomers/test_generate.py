@@ -143,33 +143,54 @@ def test_the_other_families_generate(tmp_path: Path, family: str) -> None:
         assert report.answers == {"even": 6, "odd": 6}
 
 
-@settings(max_examples=12, deadline=None)
+NONCES = st.integers(0, 10**6).map("nonce:{}".format)
+DOMAINS = st.lists(st.sampled_from(available_packs()) | NONCES, min_size=2, max_size=3, unique=True)
+
+
+def verified(out: Path, depth: int, rate: float | None, sets: int = 2, **values: Any) -> list[IsomerSet]:
+    sizes = {"unseen_domains": (), "sets": sets, "validation_sets": 0, "test_sets": 0}
+    _, splits = made(out, **sizes, **values, depth=(depth, depth), shortcut=None if rate is None else {"rate": rate})
+    assert len(splits["train"]) == sets
+    for row in splits["train"]:
+        verify_set(row)
+        assert (row.family, row.depth, row.domains) == (values["family"], depth, tuple(values["domains"]))
+    return splits["train"]
+
+
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     family=st.sampled_from(sorted(FAMILIES)),
-    domains=st.lists(st.sampled_from([*available_packs(), "nonce:1", "nonce:77"]), min_size=2, max_size=3, unique=True),
+    domains=DOMAINS,
     depth=st.integers(1, 4),
     rate=st.none() | st.floats(0, 1),
 )
 def test_any_seed_family_pack_and_depth_give_a_set_that_verifies(
     tmp_path_factory: pytest.TempPathFactory, seed: int, family: str, domains: list[str], depth: int, rate: float | None
 ) -> None:
-    _, splits = made(
-        tmp_path_factory.mktemp("any") / "data",
-        seed=seed,
-        family=family,
-        domains=domains,
-        unseen_domains=(),
-        depth=(depth, depth),
-        shortcut=None if rate is None else {"rate": rate},
-        sets=2,
-        validation_sets=0,
-        test_sets=0,
-    )
-    assert len(splits["train"]) == 2
-    for row in splits["train"]:
-        verify_set(row)
-        assert row.domains == tuple(domains)
+    verified(tmp_path_factory.mktemp("any") / "data", depth, rate, seed=seed, family=family, domains=domains)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("depth", range(1, 7))
+@settings(max_examples=9, deadline=None)
+@given(seed=st.integers(0, 10**6), domains=DOMAINS, rate=st.none() | st.floats(0, 1))
+def test_every_depth_of_every_family_gives_sets_that_verify_in_every_pack(
+    tmp_path_factory: pytest.TempPathFactory, family: str, depth: int, seed: int, domains: list[str], rate: float | None
+) -> None:
+    # Each pack takes its turn, so that none is left to chance.
+    pack = available_packs()[seed % len(available_packs())]
+    told = [pack, *(name for name in domains if name != pack)]
+    verified(tmp_path_factory.mktemp("many") / "data", depth, rate, seed=seed, family=family, domains=told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_128_invented_domains_tell_one_set(tmp_path: Path, family: str) -> None:
+    domains = [f"nonce:{7919 * number}" for number in range(128)]
+    (row,) = verified(tmp_path / "data", 3, 0.9, sets=1, family=family, domains=domains)
+    assert len({member.prompt for member in row.members}) == 128
 
 
 def test_a_small_space_is_an_error_that_names_the_knobs(tmp_path: Path) -> None:
