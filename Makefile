@@ -49,9 +49,11 @@ results: install
 	$(BIN)/python studies/write_results.py
 	$(BIN)/python studies/write_depth.py
 
-# The tables of docs/performance.md from the raw results beside it; each table names the benchmark that made them.
+# The tables of docs/performance.md, and those of what generation costs in docs/isomers.md, from the raw results
+# beside them; each table names the benchmark that made them.
 performance: install
 	$(BIN)/python studies/write_performance.py
+	$(BIN)/python studies/write_generation.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -13,13 +13,27 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from isodistill.answers import split_completion
 from isodistill.cli.main import app
 from isodistill.errors import IsodistillError
 from isodistill.isomers import IsomerSet, generate, make_config, read_split, store
-from isodistill.isomers.audit import audit_dataset, length_gap
+from isodistill.isomers.audit import audit_dataset
 from isodistill.isomers.card import read_card
 from isodistill.isomers.compare import compare_members
-from isodistill.isomers.probes import fold_scores, ngram_counts, surface_probe, wilson_interval, word_counts
+from isodistill.isomers.noise import LabelNoise
+from isodistill.isomers.probes import (
+    PAIR_WORDS,
+    fold_scores,
+    ngram_counts,
+    pair_counts,
+    probe_texts,
+    surface_probe,
+    wilson_interval,
+    word_counts,
+)
+from isodistill.isomers.surface import length_gap
+from isodistill.teachers import make_teacher
+from isodistill.teachers.distil import DistilOptions, distil
 
 Rows = list[dict[str, Any]]
 
@@ -67,12 +81,12 @@ def plant(data: Path, change: Callable[[Rows], None], split: str = "train") -> N
 def test_honest_data_tells_nothing_and_a_shortcut_tells_all(honest: Path, cued: Path) -> None:
     bare = read_split(honest, "train")
     for domain in ("law", "math"):
-        assert not surface_probe(bare, domain).leaks
+        assert not surface_probe(bare, domain).leaks_at(3.3)
     shown = read_split(cued, "train")
     law, math_ = surface_probe(shown, "law"), surface_probe(shown, "math")
-    assert law.leaks
+    assert law.leaks_at(3.3)
     assert law.accuracy > 0.6
-    assert not math_.leaks
+    assert not math_.leaks_at(3.3)
     assert law.texts == 150
     assert math.isclose(law.chance, 50 / 150)
 
@@ -85,11 +99,10 @@ def test_an_honest_data_set_passes(honest: Path) -> None:
     assert [(surface.split, surface.domain) for surface in report.surfaces] == [("train", "law"), ("train", "math")]
     info, _ = read_card(honest / "README.md")
     assert info is not None
-    measured = [(row.split, row.domain, row.words[0]) for row in info.audit]
+    measured = [(row.split, row.domain, row.words[0], row.pairs[0]) for row in info.audit]
     assert measured == [
-        (surface.split, surface.domain, round(surface.words.accuracy, 4))
+        (surface.split, surface.domain, round(surface.words.accuracy, 4), round(surface.pairs.accuracy, 4))
         for surface in report.surfaces
-        if surface.words
     ]
     card = (honest / "README.md").read_text(encoding="utf-8")
     assert "| train | law | 150 | 33.3% |" in card
@@ -102,9 +115,9 @@ def test_a_planted_cue_is_no_fault_and_is_shown(cued: Path) -> None:
     assert report.faults == []
     train = {surface.domain: surface for surface in report.surfaces if surface.split == "train"}
     assert train["law"].with_cue is not None
-    assert train["law"].with_cue.leaks
+    assert train["law"].with_cue.leaks_at(3.3)
     assert train["law"].words is not None
-    assert not train["law"].words.leaks
+    assert not train["law"].words.leaks_at(3.3)
 
 
 def leak_a_word(rows: Rows) -> None:
@@ -120,6 +133,17 @@ def leak_an_order(rows: Rows) -> None:
         phrase = "of late and early" if row["answer"] == "True" else "of early and late"
         for member in row["members"]:
             member["prompt"] = member["prompt"].replace(".", f" {phrase}.", 1)
+
+
+def leak_a_comparison(rows: Rows) -> None:
+    """Whether the statement and the premises have the same mark tells True; each mark alone tells nothing."""
+    for number, row in enumerate(rows):
+        told = ("gladly", "sadly")[number // 3 % 2]
+        asked = told if row["answer"] == "True" else {"gladly": "sadly", "sadly": "gladly"}[told]
+        for member in row["members"]:
+            premises, question, choices = member["prompt"].split("\n")
+            premises = premises.replace(".", f" {told}.", 1)
+            member["prompt"] = f"{premises}\n{question.removesuffix('.')} {asked}.\n{choices}"
 
 
 def lengthen_true(rows: Rows) -> None:
@@ -139,6 +163,7 @@ def swap_a_label(rows: Rows) -> None:
     [
         (leak_a_word, "Split train, domain law: words alone predict the answer"),
         (leak_an_order, "runs of words alone predict the answer"),
+        (leak_a_comparison, "Split train, domain math: pairs of words alone predict the answer"),
         (lengthen_true, "texts with the answer True are"),
     ],
 )
@@ -146,6 +171,8 @@ def test_planted_leaks_are_found(copy: Path, change: Callable[[Rows], None], tol
     plant(copy, change)
     faults = audit_dataset(copy, verify=False).faults
     assert any(told in fault for fault in faults), faults[:3]
+    if change is leak_a_comparison:
+        assert not any("words alone" in fault and "pairs of words" not in fault for fault in faults)
 
 
 @pytest.mark.parametrize(("change", "told"), [(swap_a_label, "rule record"), (leak_a_word, "rule replay")])
@@ -172,12 +199,120 @@ def test_repeated_skeletons_and_texts_across_splits_are_found(small_copy: Path) 
     assert any("has the law text of set" in fault for fault in audit_dataset(small_copy, verify=False).faults)
 
 
+def test_an_answer_that_no_set_has_is_found(copy: Path) -> None:
+    plant(copy, lambda rows: rows.__setitem__(slice(None), [row for row in rows if row["answer"] != "Unknown"]))
+    report = audit_dataset(copy, verify=False)
+    assert report.answers["train"] == {"True": 50, "False": 50, "Unknown": 0}
+    assert [fault for fault in report.faults if "balance them" in fault] == [
+        "Split train: 0 of 100 sets have the answer Unknown, one of 3; balance them."
+    ]
+
+
 def test_unbalanced_answers_are_found(copy: Path) -> None:
-    plant(
-        copy, lambda rows: rows.__setitem__(slice(None), [row for row in rows if row["answer"] != "False"] + rows[:30])
-    )
+    def tilt(rows: Rows) -> None:
+        true = [row for row in rows if row["answer"] == "True"]
+        rows[:] = [*rows, *({**row, "set_id": f"{row['set_id']}-{n}"} for n in range(2) for row in true)]
+
+    plant(copy, tilt)
     faults = audit_dataset(copy, verify=False).faults
-    assert any("Split train: " in fault and "balance them" in fault for fault in faults)
+    assert "Split train: 150 of 250 sets have the answer True, one of 3; balance them." in faults
+
+
+def test_answers_that_the_options_leave_out_are_not_missed(tmp_path: Path) -> None:
+    two = made(tmp_path / "two", sets=100, domains=("law",), family="statute", options={"answers": ("True", "Unknown")})
+    numbers = made(tmp_path / "numbers", sets=100, domains=("law",), family="quantity")
+    for data, answers in ((two, {"True": 50, "Unknown": 50}), (numbers, {"even": 50, "odd": 50})):
+        report = audit_dataset(data, verify=False)
+        assert report.answers["train"] == answers
+        assert not any("balance them" in fault for fault in report.faults)
+    plant(numbers, lambda rows: rows.__setitem__(slice(None), [row for row in rows if int(row["answer"]) % 2] * 2))
+    faults = audit_dataset(numbers, verify=False).faults
+    assert "Split train: 0 of 100 sets have the answer even, one of 2; balance them." in faults
+
+
+def test_a_skeleton_that_too_many_sets_share_is_found(small_copy: Path) -> None:
+    def repeat(rows: Rows) -> None:
+        for row in rows[1:3]:
+            row.update(skeleton=rows[0]["skeleton"], canonical=rows[0]["canonical"])
+
+    plant(small_copy, repeat)
+    names = ", ".join(row.set_id for row in read_split(small_copy, "train")[:3])
+    told = f"Split train: 3 sets share one skeleton ({names}), and max_sets_per_skeleton is 1; drop 2."
+    assert told in audit_dataset(small_copy, verify=False).faults
+    card = small_copy / "README.md"
+    text = card.read_text(encoding="utf-8")
+    assert "max_sets_per_skeleton: 1\n" in text
+    card.write_text(text.replace("max_sets_per_skeleton: 1\n", "max_sets_per_skeleton: 3\n"), encoding="utf-8")
+    assert not any("share one skeleton" in fault for fault in audit_dataset(small_copy, verify=False).faults)
+
+
+def test_splits_too_small_to_probe_say_so(small: Path) -> None:
+    report = audit_dataset(small, verify=False)
+    assert {surface.unprobed for surface in report.surfaces} == {"20 sets, too few", "4 sets, too few"}
+    info, _ = read_card(small / "README.md")
+    assert info is not None
+    assert [(row.split, row.words, row.unprobed) for row in info.audit if row.domain == "law"] == [
+        ("train", None, "20 sets, too few"),
+        ("iid", None, "4 sets, too few"),
+        ("deeper", None, "4 sets, too few"),
+    ]
+    card = (small / "README.md").read_text(encoding="utf-8")
+    assert "| train | law | 20 | 35.0% | not probed: 20 sets, too few |" in card
+    printed = CliRunner().invoke(app, ["audit", str(small), "--no-verify"])
+    assert printed.exit_code == 0
+    assert "split train, not probed: 20 sets, too few (law, math)" in printed.output
+    assert "split iid, not probed: 4 sets, too few (law, math)" in printed.output
+
+
+def test_completions_that_end_in_another_answer_are_found(small: Path, tmp_path: Path) -> None:
+    teacher = make_teacher("symbolic", style="answer")
+    distil(small, teacher, tmp_path / "told")
+    assert audit_dataset(tmp_path / "told", verify=False).faults == []
+    marks: list[str] = []
+
+    def mistake(rows: Rows) -> None:
+        row = rows[3]
+        wrong = next(choice for choice in row["choices"] if choice != row["answer"])
+        row["members"][1]["completion"] = f"It is so.\nAnswer: {wrong}"
+        rows[4]["members"][0]["completion"] = "It is so."
+        rows[5]["members"][0]["completion"] = f"Answer: {rows[5]['answer'].upper()}."  # another way to say the same
+        rows[6]["members"][0]["completion"] = ""  # not written yet
+        marks.extend((row["set_id"], wrong, row["answer"], rows[4]["set_id"], rows[4]["answer"]))
+
+    plant(tmp_path / "told", mistake)
+    name, wrong, right, other, its_answer = marks
+    again = "distil it again or drop the set."
+    assert audit_dataset(tmp_path / "told", verify=False).faults == [
+        f"Split train, set {name}, domain math: the completion answers {wrong!r} instead of {right!r}; {again}",
+        f"Split train, set {other}, domain law: the completion ends in no answer instead of {its_answer!r}; {again}",
+    ]
+
+
+@pytest.mark.parametrize("of_the_data", [True, False])
+def test_wrong_answers_on_purpose_are_no_faults_where_they_are_marked(
+    small: Path, tmp_path: Path, of_the_data: bool
+) -> None:
+    data, options = small, DistilOptions(noise=LabelNoise(0.4, seed=3))
+    if of_the_data:
+        data = made(tmp_path / "noisy", sets=20, test_sets=4, family="statute", label_noise=0.4, seed=3)
+        options = DistilOptions()
+    distil(data, make_teacher("symbolic", style="answer"), tmp_path / "told", options=options)
+    rows = read_split(tmp_path / "told", "train")
+    wrong = {row.set_id for row in rows if split_completion(row.members[0].completion)[1] != row.answer}
+    assert 2 <= len(wrong) <= 14
+    assert audit_dataset(tmp_path / "told", verify=False).faults == []
+    # A set that is not marked, and a split that no noise is for.
+    place = next(number for number, row in enumerate(rows) if row.set_id not in wrong)
+
+    def mistake(found: Rows) -> None:
+        row = found[place if len(found) == 20 else 0]
+        other = next(choice for choice in row["choices"] if choice != row["answer"])
+        row["members"][0]["completion"] = f"Answer: {other}"
+
+    plant(tmp_path / "told", mistake)
+    plant(tmp_path / "told", mistake, "iid")
+    faults = audit_dataset(tmp_path / "told", verify=False).faults
+    assert [fault.partition(",")[0] for fault in faults] == ["Split train", "Split iid"]
 
 
 def test_data_that_claims_nothing_is_measured_and_not_blamed(copy: Path) -> None:
@@ -186,7 +321,7 @@ def test_data_that_claims_nothing_is_measured_and_not_blamed(copy: Path) -> None
     report = audit_dataset(copy, verify=False)
     assert not report.claimed
     assert report.faults == []
-    assert any(surface.words and surface.words.leaks for surface in report.surfaces)
+    assert any(surface.words and surface.words.leaks_at(3.3) for surface in report.surfaces)
 
 
 def test_the_command_prints_tables_and_exits_1(honest: Path, copy: Path) -> None:
@@ -249,6 +384,30 @@ def test_the_dual_and_the_primal_probe_agree() -> None:
 def test_runs_of_words_are_counted_where_they_are_common() -> None:
     assert ngram_counts(["a b c", "a b c", "a b d", "a b c"]).shape == (4, 6)
     assert word_counts(["Is it? It is.", "no"]).tolist() == [[2, 2, 0], [0, 0, 1]]
+
+
+def test_pairs_join_a_word_of_the_question_and_one_of_the_premises() -> None:
+    counts = pair_counts(["no no no\nIs it not?\nYes or no?", "no it\nIs it?\nYes or no?", "it\nIs it not?"])
+    # Any question, "not", and two words of every question; "no" and "it" of the premises, counts before parities.
+    assert counts.shape == (3, 4 * 2 * 2)
+    assert counts[:, :4].tolist() == [[3, 0, 1, 0], [1, 1, 1, 1], [0, 1, 0, 1]]
+    assert counts[:, 4:8].tolist() == [[3, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 1]]
+    many = [f"{' '.join(f'a{n}x{k}' for k in range(9))}\nb{n}" for n in range(60)]
+    assert pair_counts(many).shape == (60, (PAIR_WORDS[0] + 1) * 2 * PAIR_WORDS[1])
+    assert pair_counts(["one line", "no question"]).shape == (2, 2 * 4)
+
+
+def test_an_even_number_of_signs_is_seen_by_pairs_alone() -> None:
+    rng = np.random.default_rng(0)
+    texts, labels = [], []
+    for number in range(600):
+        told, asked = rng.integers(0, 5), rng.integers(0, 2)
+        names = " ".join(f"n{rng.integers(0, 50)}" for _ in range(6))
+        texts.append(f"{names} {'not ' * told}so\nSo {'not ' * asked}n{number % 50}.\nTrue or False?")
+        labels.append("True" if (told + asked) % 2 else "False")
+    found = {f: probe_texts(texts, labels, "law", f, penalty=300.0) for f in (word_counts, ngram_counts, pair_counts)}
+    assert found[pair_counts].accuracy > 0.75
+    assert not found[word_counts].leaks_at(3.3)
 
 
 def test_too_few_texts_are_an_error(honest: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers import IsomerSet, available_splits, generate, make_config, read_split, verify_set
+from isodistill.isomers import generate as generate_function
 from isodistill.isomers.card import read_card
 from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.generate import GenerationReport
 from isodistill.isomers.packs import available_packs, load_pack
 from isodistill.isomers.splits import SPLITS, group_of
 
+generator = sys.modules[generate_function.__module__]
 SMALL = {"sets": 30, "validation_sets": 6, "test_sets": 12, "domains": ["law", "math", "medicine"]}
 Data = tuple[GenerationReport, dict[str, list[IsomerSet]]]
 
@@ -140,33 +143,54 @@ def test_the_other_families_generate(tmp_path: Path, family: str) -> None:
         assert report.answers == {"even": 6, "odd": 6}
 
 
-@settings(max_examples=12, deadline=None)
+NONCES = st.integers(0, 10**6).map("nonce:{}".format)
+DOMAINS = st.lists(st.sampled_from(available_packs()) | NONCES, min_size=2, max_size=3, unique=True)
+
+
+def verified(out: Path, depth: int, rate: float | None, sets: int = 2, **values: Any) -> list[IsomerSet]:
+    sizes = {"unseen_domains": (), "sets": sets, "validation_sets": 0, "test_sets": 0}
+    _, splits = made(out, **sizes, **values, depth=(depth, depth), shortcut=None if rate is None else {"rate": rate})
+    assert len(splits["train"]) == sets
+    for row in splits["train"]:
+        verify_set(row)
+        assert (row.family, row.depth, row.domains) == (values["family"], depth, tuple(values["domains"]))
+    return splits["train"]
+
+
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     family=st.sampled_from(sorted(FAMILIES)),
-    domains=st.lists(st.sampled_from([*available_packs(), "nonce:1", "nonce:77"]), min_size=2, max_size=3, unique=True),
+    domains=DOMAINS,
     depth=st.integers(1, 4),
     rate=st.none() | st.floats(0, 1),
 )
 def test_any_seed_family_pack_and_depth_give_a_set_that_verifies(
     tmp_path_factory: pytest.TempPathFactory, seed: int, family: str, domains: list[str], depth: int, rate: float | None
 ) -> None:
-    _, splits = made(
-        tmp_path_factory.mktemp("any") / "data",
-        seed=seed,
-        family=family,
-        domains=domains,
-        unseen_domains=(),
-        depth=(depth, depth),
-        shortcut=None if rate is None else {"rate": rate},
-        sets=2,
-        validation_sets=0,
-        test_sets=0,
-    )
-    assert len(splits["train"]) == 2
-    for row in splits["train"]:
-        verify_set(row)
-        assert row.domains == tuple(domains)
+    verified(tmp_path_factory.mktemp("any") / "data", depth, rate, seed=seed, family=family, domains=domains)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("depth", range(1, 7))
+@settings(max_examples=9, deadline=None)
+@given(seed=st.integers(0, 10**6), domains=DOMAINS, rate=st.none() | st.floats(0, 1))
+def test_every_depth_of_every_family_gives_sets_that_verify_in_every_pack(
+    tmp_path_factory: pytest.TempPathFactory, family: str, depth: int, seed: int, domains: list[str], rate: float | None
+) -> None:
+    # Each pack takes its turn, so that none is left to chance.
+    pack = available_packs()[seed % len(available_packs())]
+    told = [pack, *(name for name in domains if name != pack)]
+    verified(tmp_path_factory.mktemp("many") / "data", depth, rate, seed=seed, family=family, domains=told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_128_invented_domains_tell_one_set(tmp_path: Path, family: str) -> None:
+    domains = [f"nonce:{7919 * number}" for number in range(128)]
+    (row,) = verified(tmp_path / "data", 3, 0.9, sets=1, family=family, domains=domains)
+    assert len({member.prompt for member in row.members}) == 128
 
 
 def test_a_small_space_is_an_error_that_names_the_knobs(tmp_path: Path) -> None:
@@ -193,7 +217,7 @@ def test_short_problems_split_by_wording(tmp_path: Path) -> None:
     words = [len(member.prompt.split()) for row in splits["train"] for member in row.members]
     assert sum(words) / len(words) < 36
     assert report.answers == {"True": 75, "False": 75}
-    assert not any(result.leaks for result in report.probes["train"].values())
+    assert not any(result.leaks_at(3.3) for result in report.probes["train"].values())
     said: Counter[tuple[str, str]] = Counter()
     for name in ("train", "validation", "iid"):
         for row in splits[name]:
@@ -222,10 +246,37 @@ def test_data_whose_surface_tells_the_answer_is_refused(tmp_path: Path) -> None:
         "validation_sets": 0,
         "test_sets": 0,
     }
-    with pytest.raises(IsodistillError, match=r"word counts alone predict the answer.*split_by to 'wording'"):
+    with pytest.raises(IsodistillError, match=r"word counts alone predict the answer.*split_by to 'wording'") as error:
         made(tmp_path / "data", **short)
+    kept = tmp_path / ".data.draft"
+    assert f"The problems are kept in {kept}: with audit false" in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [kept.name]
+    # The same config draws nothing again, and objects again.
+    drawn: list[int] = []
+    with pytest.raises(IsodistillError, match="word counts alone"):
+        generate(make_config(**short), tmp_path / "data", progress=lambda group, done, total: drawn.append(done))
+    assert drawn == [200]
     report, _ = made(tmp_path / "data", **short, audit=False)
-    assert report.probes == {}
+    assert (report.probes, report.resumed) == ({}, 200)
+    assert not kept.exists()
+    made(tmp_path / "fresh", **short, audit=False)
+    for name in ("README.md", "data/train.parquet"):
+        assert (tmp_path / "data" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_problems_that_were_kept_for_another_config_are_drawn_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {**SMALL, "domains": ["law"], "unseen_domains": (), "sets": 120, "validation_sets": 0, "test_sets": 0}
+    # So low a doubt that any data is refused, by a probe that is named in the constant.
+    monkeypatch.setattr(generator, "surface_threshold", lambda surfaces: -9.0)
+    monkeypatch.setattr(generator, "REFUSING_PROBES", ("pairs",))
+    with pytest.raises(IsodistillError, match="pairs of words alone predict"):
+        made(tmp_path / "data", **small, family="statute")
+    report, splits = made(tmp_path / "data", **small, family="statute", seed=1, audit=False)
+    assert report.resumed == 0
+    assert splits == made(tmp_path / "fresh", **small, family="statute", seed=1, audit=False)[1]
+    assert not (tmp_path / ".data.draft").exists()
 
 
 @pytest.mark.parametrize(

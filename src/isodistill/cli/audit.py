@@ -57,7 +57,7 @@ def _print_tables(report: AuditReport) -> None:
         told = ", ".join(f"{answer} {count}" for answer, count in sorted(counts.items()))
         answers.add_row(escape(split), str(counts.total()), escape(told))
     console().print(answers)
-    table = Table("split", "domain", "texts", "chance", "words", "runs of words", "words, cue shown", "length")
+    table = Table("split", "domain", "texts", "chance", "words", "runs", "pairs", "words, cue shown", "length")
     for surface in report.surfaces:
         table.add_row(
             escape(surface.split),
@@ -66,10 +66,17 @@ def _print_tables(report: AuditReport) -> None:
             f"{surface.words.chance:.1%}" if surface.words else "-",
             _shown(surface.words),
             _shown(surface.ngrams),
+            _shown(surface.pairs),
             _shown(surface.with_cue),
             f"{surface.length.words:+.1f} for {escape(surface.length.answer)}" if surface.length else "-",
         )
     console().print(table)
+    unprobed: dict[str, list[str]] = {}
+    for surface in report.surfaces:
+        if surface.unprobed:
+            unprobed.setdefault(f"split {surface.split}, not probed: {surface.unprobed}", []).append(surface.domain)
+    for told, domains in unprobed.items():
+        console().print(escape(f"{told} ({', '.join(domains)})"), highlight=False, soft_wrap=True)
 
 
 def _shown(result: ProbeResult | None) -> str:

@@ -125,6 +125,36 @@ def memory(
 
 
 @app.command()
+def generation(
+    part: Annotated[str, typer.Option(help="families: each of them; large: deduction alone, for its memory.")] = (
+        "families"
+    ),
+    sets: Annotated[int | None, typer.Option(min=1, help="Sets of each family. Default: 200; large: 10,000.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal data.")] = 0,
+    max_sets_per_skeleton: Annotated[int, typer.Option(min=1, help="Sets that may share a skeleton.")] = 1,
+    json_out: Json = None,
+) -> None:
+    """Measures what generating isomer sets costs: time, rejected draws, memory, and what the surface tells."""
+    from rich.table import Table
+
+    from isodistill.bench.generation import bench_generation
+    from isodistill.cli.progress import console
+    from isodistill.files import check_writable, write_text_atomically
+
+    if json_out is not None:
+        check_writable(json_out.parent)
+    costs = bench_generation(part, sets, seed, max_sets_per_skeleton, progress=_say)
+    shown = Table("family", "sets", "sets a second", "audit, seconds", "draws", "rejected", "peak, MiB")
+    for run in costs.runs:
+        rejected = f"{sum(run.rejected.values()) / run.draws:.1%}"
+        rate, audit = f"{run.sets_per_second:.2f}", f"{run.audit_seconds:.1f}"
+        shown.add_row(run.config["family"], str(run.sets), rate, audit, str(run.draws), rejected, f"{run.peak_mib:.0f}")
+    console().print(shown)
+    if json_out is not None:
+        write_text_atomically(json_out, costs.model_dump_json(indent=1) + "\n")
+
+
+@app.command()
 def profile(
     student: Student = "smollm2-135m",
     tokens: Tokens = 2048,

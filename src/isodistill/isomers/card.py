@@ -16,6 +16,10 @@ from isodistill.errors import IsodistillError
 FORMAT_VERSION = 1
 
 
+Probed = tuple[float, float, float] | None
+"""A probe's accuracy with the ends of its interval, or nothing."""
+
+
 class AuditRow(BaseModel):
     """One line of a card's audit table.
 
@@ -24,9 +28,11 @@ class AuditRow(BaseModel):
         domain: The domain.
         texts: The number of texts.
         chance: The share of the most frequent answer class.
-        words: The accuracy of a probe on words, with the ends of its 95% interval.
+        words: The accuracy of a probe on words, with the ends of its 95% interval; ``None`` where it was not probed.
         ngrams: The same for runs of one to three words.
+        pairs: The same for pairs of a word of the question and one of the premises; older cards have none.
         length_gap: The largest gap in mean length between an answer's texts and the others, in words.
+        unprobed: Why the texts were not probed; empty where they were.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -35,9 +41,11 @@ class AuditRow(BaseModel):
     domain: str
     texts: int
     chance: float
-    words: tuple[float, float, float]
-    ngrams: tuple[float, float, float]
+    words: Probed
+    ngrams: Probed
+    pairs: Probed = None
     length_gap: float
+    unprobed: str = ""
 
 
 class CardInfo(BaseModel):
@@ -225,17 +233,25 @@ def _audit_table(info: CardInfo) -> str:
     if not info.audit:
         return ""
     lines = [
-        "Audit: how well linear probes, cross-validated inside each domain, tell the answer class from words, and from",
-        "runs of one to three words, planted cues left out. Numbers are told by their parity.",
+        "Audit: how well linear probes, cross-validated inside each domain, tell the answer class from words, from",
+        "runs of one to three words, and from pairs of a word of the question and one of the premises. Planted cues",
+        "are left out, and numbers are told by their parity.",
         "",
-        "| split | domain | texts | chance | words | runs of words | largest gap in length |",
-        "|---|---|---|---|---|---|---|",
+        "| split | domain | texts | chance | words | runs of words | pairs of words | largest gap in length |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in info.audit:
-        shown = [f"{accuracy:.1%} ({low:.1%} to {high:.1%})" for accuracy, low, high in (row.words, row.ngrams)]
+        shown = [_shown(probed, row.unprobed) for probed in (row.words, row.ngrams, row.pairs)]
         cells = [row.split, row.domain, str(row.texts), f"{row.chance:.1%}", *shown, f"{row.length_gap:+.1f} words"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", ""])
+
+
+def _shown(probed: Probed, unprobed: str) -> str:
+    if probed is None:
+        return f"not probed: {unprobed}" if unprobed else "not measured"
+    accuracy, low, high = probed
+    return f"{accuracy:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _packs_table(info: CardInfo) -> str:

@@ -6,14 +6,15 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.audit import AuditReport, audit_dataset
-from isodistill.isomers.card import AuditRow, CardInfo, card_text, data_digest
+from isodistill.isomers.card import CardInfo, card_text, data_digest
 from isodistill.isomers.config import GenerationConfig, prepare
 from isodistill.isomers.drafts import Draft, Piece, open_draft
 from isodistill.isomers.families import Family
@@ -28,6 +29,7 @@ from isodistill.isomers.shortcut import CueMode, cue_text
 from isodistill.isomers.skeleton import Skeleton
 from isodistill.isomers.splits import Group, SplitSpec, group_of
 from isodistill.isomers.store import PACKS_FOLDER, check_target, replacing
+from isodistill.isomers.surface import SurfaceAudit, audit_rows, surface_threshold
 from isodistill.isomers.verify import lengths_fit, verify_set, verify_surface
 
 MAX_ATTEMPTS = 3000
@@ -42,8 +44,14 @@ PIECE = 200
 DRAFT_VERSION = 1
 """Changes whenever the same config gives other data: a draft of another version is not continued."""
 
+REFUSING_PROBES: tuple[Literal["words", "ngrams", "pairs"], ...] = ("words",)
+"""The probes that may refuse a data set before it is there; `isodistill audit` objects to what any of them finds."""
+
 Progress = Callable[[str, int, int], None]
 """Told the group of problems, how many of its sets are done, and how many there will be."""
+
+
+_TOLD_BY = {"words": "word counts", "ngrams": "runs of words", "pairs": "pairs of words"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,10 @@ class GenerationReport:
         return 60 * self.members / self.seconds if self.seconds else 0.0
 
 
+class _SurfaceTells(IsodistillError):
+    """All problems are there, and their surface tells the answers."""
+
+
 @dataclass
 class _Problem:
     """A skeleton with a wording for each domain that it is told in, still without cues."""
@@ -99,6 +111,10 @@ def generate(
     repeat: a smaller data set is the beginning of a larger one. What is finished is kept in a hidden folder beside the
     place: the same config goes on from there after a kill, and ends in the same bytes.
 
+    Where the audit objects to the surface of the finished problems, they stay in that folder too. What is drawn does
+    not depend on `audit`: the same config with ``audit=False`` takes them over and draws nothing again. The same
+    config as it is objects again at once, and any other config draws other problems and starts anew.
+
     Args:
         config: Everything that determines the data.
         out: The directory to write.
@@ -109,8 +125,8 @@ def generate(
         What was generated.
 
     Raises:
-        IsodistillError: If the config is wrong, the place cannot be written, the problem space is too small, or a set
-            fails verification; nothing is written then.
+        IsodistillError: If the config is wrong, the place cannot be written, the problem space is too small, a set
+            fails verification, or the surface tells the answers; there is no data set then.
     """
     check_target(out, overwrite)
     family, packs = prepare(config)
@@ -126,8 +142,9 @@ def generate(
             with replacing(out, overwrite) as folder:
                 audit = _finish(config, draft, folder, info)
         except IsodistillError as error:
-            # Unless the disk failed, the same config would fail in the same way again: nothing to go on from.
-            if not isinstance(error.__cause__, OSError):
+            # Unless the disk failed or all problems are there, the same config would fail in the same way again:
+            # nothing to go on from.
+            if not isinstance(error, _SurfaceTells) and not isinstance(error.__cause__, OSError):
                 draft.discard()
             raise
         draft.discard()
@@ -201,39 +218,37 @@ def _finish(config: GenerationConfig, draft: Draft, folder: Path, info: CardInfo
     audit = audit_dataset(folder, verify=False)
     if audit.duplicates:
         raise AssertionError(f"{len(audit.duplicates)} duplicates slipped through: {audit.duplicates[0]}")
-    for surface in audit.surfaces:
-        audited = config.audit and surface.split in ("train", "validation", "iid") and not surface.numeric
-        if audited and surface.words and surface.words.leaks:
-            raise IsodistillError(
-                f"In split {surface.split!r}, domain {surface.domain!r}, word counts alone predict the answer with an "
-                f"accuracy of {surface.words.accuracy:.1%} (chance {surface.words.chance:.1%}): there are too few "
-                "structures to keep the answers balanced; raise depth or distractors, set split_by to 'wording', or "
-                "set audit to false."
-            )
-    rows = tuple(
-        AuditRow(
-            split=surface.split,
-            domain=surface.domain,
-            texts=surface.texts,
-            chance=round(surface.words.chance, 4),
-            words=_rounded(surface.words),
-            ngrams=_rounded(surface.ngrams),
-            length_gap=round(surface.length.words, 2) if surface.length else 0.0,
-        )
-        for surface in audit.surfaces
-        if surface.words and surface.ngrams
-    )
-    card.write_text(card_text(info.model_copy(update={"audit": rows}), counts, digest), encoding="utf-8")
+    if config.audit:
+        _refuse_telling(audit.surfaces, draft.folder)
+    update = {"audit": audit_rows(audit.surfaces)}
+    card.write_text(card_text(info.model_copy(update=update), counts, digest), encoding="utf-8")
     return audit
 
 
-def _rounded(result: ProbeResult) -> tuple[float, float, float]:
-    return (round(result.accuracy, 4), round(result.low, 4), round(result.high, 4))
+def _refuse_telling(surfaces: Sequence[SurfaceAudit], kept: Path) -> None:
+    """Objects to what the probes find that may refuse a data set, beyond the doubt that `isodistill audit` allows."""
+    z = surface_threshold(surfaces)
+    for surface in surfaces:
+        if surface.numeric or surface.split not in ("train", "validation", "iid"):
+            continue
+        found = {"words": surface.words, "ngrams": surface.ngrams, "pairs": surface.pairs}
+        for name in REFUSING_PROBES:
+            result = found[name]
+            if result is not None and result.leaks_at(z):
+                raise _SurfaceTells(
+                    f"In split {surface.split!r}, domain {surface.domain!r}, {_TOLD_BY[name]} alone predict the answer "
+                    f"with an accuracy of {result.accuracy:.1%} (chance {result.chance:.1%}): there are too few "
+                    "structures to keep the answers balanced; raise depth or distractors, set split_by to 'wording', "
+                    f"or set audit to false. The problems are kept in {kept}: with audit false, and all else as it is, "
+                    "the data set is made of them; with any other change they are drawn anew."
+                )
 
 
 def _source(info: CardInfo) -> str:
-    """Writes down everything that determines the data: a draft is continued only if this is the same."""
-    data = {"version": DRAFT_VERSION, "piece": PIECE, "packs": info.packs, "config": info.config}
+    """Writes down everything that determines the problems: a draft is continued only if this is the same."""
+    # Whether the surface is audited changes nothing that is drawn.
+    config = {name: value for name, value in info.config.items() if name != "audit"}
+    data = {"version": DRAFT_VERSION, "piece": PIECE, "packs": info.packs, "config": config}
     return json.dumps(data, sort_keys=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from random import Random
 
@@ -11,6 +12,10 @@ from isodistill.isomers.sets import IsomerSet
 
 NOISY_SPLIT = "train"
 """The only split whose completions are made wrong; what students are measured against stays true everywhere."""
+
+_DESCRIBED = re.compile(
+    r"(?P<percent>[0-9.e+-]+)% of the training sets answered wrongly on purpose \(seed (?P<seed>-?\d+)\)"
+)
 
 
 @dataclass(frozen=True)
@@ -90,3 +95,16 @@ class LabelNoise:
             for member in isomer_set.members
         )
         return isomer_set.model_copy(update={"members": members})
+
+
+def noise_described_in(text: str) -> LabelNoise | None:
+    """Reads label noise back from what a card says of its teacher.
+
+    Args:
+        text: A text that may contain what `LabelNoise.described` wrote.
+
+    Returns:
+        The noise, or ``None`` where the text tells of none.
+    """
+    found = _DESCRIBED.search(text)
+    return None if found is None else LabelNoise(float(found["percent"]) / 100, int(found["seed"]))

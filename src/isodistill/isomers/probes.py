@@ -1,4 +1,4 @@
-"""Linear probes on the surface of texts: can bare words, or short runs of words, tell the answer?"""
+"""Linear probes on the surface of texts: can bare words, runs of words, or pairs of words, tell the answer?"""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from isodistill.errors import IsodistillError
 from isodistill.isomers.sets import IsomerSet
 
 _Z95 = 1.959963984540054
-Z_LEAK = 3.3
-"""Above chance by so many standard errors, an accuracy is no accident (p < 0.0005)."""
-
 NGRAM_FEATURES = 4096
 """How many runs of words a probe sees at most, the most frequent first."""
 
-NGRAM_TEXTS = 2000
-"""How many texts an n-gram probe takes at most; its cost grows with their square."""
+PAIR_WORDS = (16, 32)
+"""How many words of the question, and of the premises, a probe pairs at most: those that sentences are built with.
+More would be names and properties, each of which stands in few texts and tells nothing of another."""
+
+PROBE_TEXTS = 2000
+"""How many texts a probe with more features than words takes at most; its cost grows with their square."""
 
 Features = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -47,19 +48,16 @@ class ProbeResult:
     low: float
     high: float
 
-    @property
-    def leaks(self) -> bool:
-        """Whether the accuracy is above chance beyond any doubt."""
-        return self.leaks_at(Z_LEAK)
-
     def leaks_at(self, z: float) -> bool:
-        """Tells whether the accuracy is above chance by so many standard errors (where many probes are looked at)."""
-        return wilson_interval(round(self.accuracy * self.texts), self.texts, z)[0] > self.chance
+        """Tells whether the accuracy is above chance beyond doubt.
 
-    @property
-    def beats_chance(self) -> bool:
-        """Whether the whole interval lies above chance: the surface gives the answer away."""
-        return self.low > self.chance
+        Args:
+            z: By how many standard errors it must be; the more probes are looked at, the more.
+
+        Returns:
+            ``True`` if it is.
+        """
+        return wilson_interval(round(self.accuracy * self.texts), self.texts, z)[0] > self.chance
 
 
 def surface_probe(
@@ -96,14 +94,14 @@ def probe_texts(
 ) -> ProbeResult:
     """Fits a ridge classifier on features of texts, cross-validated.
 
-    The probe sees words, or runs of words, without their places: it finds what a student could learn without any
-    reasoning. Features are standardised over all texts, which uses no label.
+    The probe sees words, runs of words or pairs of words, without their places: it finds what a student could learn
+    without any reasoning. Features are standardised over all texts, which uses no label.
 
     Args:
         texts: The texts.
         labels: The answer class of each.
         domain: Their domain, for the result and for errors.
-        features: What the probe sees: `word_counts` or `ngram_counts`.
+        features: What the probe sees: `word_counts`, `ngram_counts` or `pair_counts`.
         folds: The number of folds.
         penalty: The weight of the ridge penalty.
         seed: The seed of the folds.
@@ -120,8 +118,8 @@ def probe_texts(
             "give it a larger split."
         )
     rng = np.random.default_rng(seed)
-    if features is ngram_counts and len(texts) > NGRAM_TEXTS:
-        chosen = sorted(rng.permutation(len(texts))[:NGRAM_TEXTS].tolist())
+    if features is not word_counts and len(texts) > PROBE_TEXTS:
+        chosen = sorted(rng.permutation(len(texts))[:PROBE_TEXTS].tolist())
         texts, labels = [texts[place] for place in chosen], [labels[place] for place in chosen]
     counts = features(texts)  # (texts, features)
     scaled = (counts - counts.mean(axis=0)) / (counts.std(axis=0) + 1e-9)
@@ -198,6 +196,32 @@ def ngram_counts(texts: Sequence[str]) -> NDArray[np.float32]:
     common = [run for run, count in sorted(spread.items(), key=lambda item: (-item[1], item[0])) if count >= 3]
     kept = set(common[:NGRAM_FEATURES])
     return _counted([Counter({run: count for run, count in runs.items() if run in kept}) for runs in counted])
+
+
+def pair_counts(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Counts the words of the premises for each word of the question: what comparing the two would tell.
+
+    The premises are the first line of a text and the question is the second. Signs cancel in twos, which no count
+    tells a linear probe: so the parity of each count stands beside it.
+
+    Args:
+        texts: The texts.
+
+    Returns:
+        Features of shape (texts, pairs): for each pair of a word of the question and one of the premises how often
+        the latter stands there, and whether that is odd; both 0 where the question lacks the former. At most
+        2 (`PAIR_WORDS` [0] + 1) `PAIR_WORDS` [1] columns, since any question counts as a word of its own.
+    """
+    lines = [text.split("\n") for text in texts]
+    told = _counted([Counter(_words(parts[0])) for parts in lines])
+    asked = _counted([Counter(_words(parts[1] if len(parts) > 1 else "")) for parts in lines]) > 0
+    # A word of every question, or of hardly any, sets no questions apart.
+    share = asked.mean(axis=0)
+    asked = asked[:, np.argsort(-share * (1 - share), kind="stable")[: PAIR_WORDS[0]]]
+    asked = np.concatenate([np.ones((len(texts), 1), dtype=bool), asked], axis=1)
+    told = told[:, np.argsort(-told.sum(axis=0), kind="stable")[: PAIR_WORDS[1]]]
+    both = np.concatenate([told, told % 2], axis=1)
+    return (asked[:, :, None] * both[:, None, :]).reshape(len(texts), -1).astype(np.float32)
 
 
 def _words(text: str) -> list[str]:
