@@ -125,6 +125,19 @@ def test_right_number_is_left_alone(kind: str, template: str) -> None:
     assert list(lint_grammar.numbers(law(**{f"kinds__{kind}": template}))) == []
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    ("singular", "plural", "who"),
+    [("place", "places", "that"), ("mouse", "mice", "that"), ("hockey player", "hockey players", "who")],
+)
+def test_the_plain_templates_suit_other_nouns(
+    check: Callable[[Pack], Iterator[Finding]], singular: str, plural: str, who: str
+) -> None:
+    data = load_pack("law").model_dump(mode="json", exclude={"templates"})
+    pack = Pack.model_validate({**data, "kind": {"singular": singular, "plural": plural}, "who": who})
+    assert list(check(pack)) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "told"),
     [

@@ -32,6 +32,7 @@ _OF = r"(?:one|none|some|any|all|each|many|most|number|set|total|sum|share)"
 _HEADED = re.compile(
     rf"\b(?:{_OF} of|exception for) (?:the )?(?:ADJ )?MANY"
     rf"(?= (?:(?:that|who) are (?:not )?ADJ )?{_SINGULAR_VERB}\b)"
+    rf"|^an? \w+ (?:with|of) NUM MANY(?= {_SINGULAR_VERB}\b)"
 )
 # What follows a count directly and is no noun.
 _NO_NOUNS = r"more|fewer|times|others?|are|is|in|of|both|ADJ|NUM|MANY|ONE|NAME"
@@ -161,13 +162,13 @@ def numbers(pack: Pack) -> Iterator[Finding]:
 def _tagged(template: str, pack: Pack) -> str:
     text = re.sub(r"\{(\w+)\}", lambda match: _TAGS[match[1]], template)
     for noun, tag in ((pack.kind.plural, "MANY"), (pack.kind.singular, "ONE")):
-        # Not in "the number of ...", in a domain whose things are numbers, nor as a part of another word.
-        text = re.sub(rf"(?<![\w'-]){re.escape(noun)}(?![\w'-])(?! of\b)", tag, text)
+        # Not in "the number of ..." and "place 3", in a domain whose things are called so, nor as a part of a word.
+        text = re.sub(rf"(?<![\w'-]){re.escape(noun)}(?![\w'-])(?! of\b| NUM\b)", tag, text)
     return text
 
 
 def _number_problems(text: str) -> Iterator[str]:
-    # "None of the samples is", "the number of samples is": the verb belongs to the word before "of".
+    # "None of the samples is", "a row of 5 places is": the verb belongs to the word before "of".
     single = _HEADED.sub("", text)
     if single != text:
         single = re.sub(r"(?:that|who) are (?:not )?ADJ (?=is\b)", "", single)
