@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from isodistill.cli.main import app
 from isodistill.errors import IsodistillError
+from isodistill.isomers import packs
 from isodistill.isomers.lint import lint, lint_pack
 from isodistill.isomers.packs import Pack, available_packs, load_pack, read_pack
 from isodistill.isomers.statements import STATEMENT_KINDS
@@ -53,12 +54,16 @@ def law(**changes: Any) -> Pack:
     ("changes", "rule", "told"),
     [
         ({"properties__0": "en-forceable"}, "duplicate", "another form of the property"),
-        ({"properties__0": "unconditional"}, "antonym", "opposite of 'conditional'"),
+        ({"properties__0": "unconditional"}, "antonym", "'unconditional' is the opposite of 'conditional'"),
         ({"templates__fact": "{i} is a {A} contract"}, "article", "article before a slot"),
         ({"templates__fact": "{i} is, in an contract sense, {A}"}, "article", "'an' before 'contract'"),
         ({"items__0": "paper"}, "plural", "'paper' does not look like a plural"),
-        ({"templates__rule": "all {A} contracts is {B}"}, "agreement", "contracts is"),
-        ({"templates__rule_if_not": "all contracts who are not {A} are {B}"}, "agreement", "who for contracts"),
+        ({"templates__rule": "all {A} contracts is {B}"}, "agreement", "'is' for several"),
+        (
+            {"templates__rule_if_not": "all contracts who are not {A} are {B}"},
+            "agreement",
+            "'who' for contracts; write 'that'",
+        ),
         ({"templates__fact_not": "the record shows that {i} is {A}"}, "reading", "has 2 readings"),
         ({"templates__judge_no": "all {A} contracts are {B}"}, "reading", "has 2 readings"),
         ({"individuals__0": "the Barlow contract and the Carrow contract"}, "reading", "split where lists are"),
@@ -81,6 +86,21 @@ def test_the_command_lists_findings_and_exits_1(tmp_path: Path) -> None:
     assert missing.exit_code == 1
     assert "no domain pack" in missing.output
     assert lint(str(tmp_path / "none.yaml"))[0] is None
+
+
+@pytest.mark.parametrize("name", ["nonce:3", "law", "mine:1"])
+def test_an_id_that_is_taken_is_found(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({**law().model_dump(mode="json"), "id": name}), encoding="utf-8")
+    _, findings = lint(str(file))
+    assert [(finding.rule, finding.place) for finding in findings] == [("id", "id")]
+    assert repr(name) in findings[0].problem
+    with pytest.raises(IsodistillError, match="give it another id"):
+        load_pack(str(file))
+
+
+def test_a_built_in_pack_may_be_checked_by_its_file() -> None:
+    assert lint(str(Path(packs.__file__).parent / "data" / "law.yaml"))[1] == []
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 import yaml
 
 from isodistill.errors import IsodistillError
+from isodistill.isomers.lint_grammar import Finding
 from isodistill.isomers.packs import TRAINING_PACKS, UNSEEN_PACKS, Pack, available_packs, load_pack, read_pack
+from isodistill.isomers.statements import STATEMENT_KINDS
 
+PAGE = (Path(__file__).parents[2] / "docs" / "packs.md").read_text(encoding="utf-8")
 PACKS = [load_pack(name) for name in available_packs()]
 
 
@@ -84,3 +88,28 @@ def test_an_own_pack_file_can_be_read(tmp_path: Path) -> None:
     file.write_text("!!python/object/apply:os.system ['true']", encoding="utf-8")
     with pytest.raises(IsodistillError, match="cannot be read"):
         read_pack(file)
+
+
+@pytest.mark.parametrize("name", list(STATEMENT_KINDS))
+def test_the_page_has_every_kind_with_its_slots_and_a_real_example(name: str) -> None:
+    (slots, pack, template) = re.findall(rf'^\| `{name}` \| (.*?) \| .* \| (\w+): "(.*)" \|$', PAGE, re.MULTILINE)[0]
+    themes = {None: set(), "item": {"item"}, "relation": {"less", "greater"}}[STATEMENT_KINDS[name].theme]
+    assert set(re.findall(r"`\{(\w+)\}`", slots)) == {*STATEMENT_KINDS[name].slots, *themes}
+    assert template in load_pack(pack).templates[name]
+
+
+def test_the_page_has_every_field_and_every_rule_of_the_linter() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    told = re.search(r"The rule that is broken: ([\w,\s]+)\.", str(Finding.__doc__))
+    assert told is not None
+    rules = set(re.findall(r"\w+", told[1])) - {"or"}
+    assert len(rules) == 12
+    assert rows == {*Pack.model_fields, *STATEMENT_KINDS, *rules}
+
+
+def test_the_related_adjectives_that_the_page_tells_are_there() -> None:
+    table = PAGE.partition("| pack | related words |")[2]
+    rows = dict(re.findall(r"^\| (\w+) \| (.*) \|$", table, re.MULTILINE))
+    assert set(rows) < set(available_packs())
+    for name, words in rows.items():
+        assert set(re.findall(r"[a-z-]+", words)) - {"and"} <= set(load_pack(name).properties)

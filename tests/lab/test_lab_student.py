@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.packs import available_packs, load_pack
-from isodistill.lab import LabConfig, build, build_lab, make_lab_config, pretrain
+from isodistill.isomers import render
+from isodistill.isomers.families import FAMILIES
+from isodistill.isomers.packs import Pack, available_packs, load_pack
+from isodistill.isomers.statements import StatementKind, find_kind
+from isodistill.lab import LabConfig, build, build_lab, corpus, make_lab_config, pretrain, vocabulary
+from isodistill.lab import config as lab_config
 from isodistill.lab.corpus import draw_text
 from isodistill.lab.vocabulary import collect_vocabulary, make_tokenizer
 from isodistill.students import load_student
@@ -108,14 +113,67 @@ def test_a_word_with_a_capital_begins_as_the_word() -> None:
 
 
 def test_what_would_change_the_weights_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    from isodistill.lab import config
-
     before = TINY.digest()
     assert before == TINY.digest()
     for change in ({"seed": 2}, {"steps": 13}, {"solved": 0.1}, {"families": ("ordering",)}, {"nonce": 2}):
         assert TINY.model_copy(update=change).digest() != before
-    monkeypatch.setattr(config, "available_packs", lambda: ("law", "math"))
+    monkeypatch.setattr(lab_config, "available_packs", lambda: ("law", "math"))
     assert TINY.digest() != before
+
+
+def changed(pack: Pack, field: str, value: object, kind: str = "") -> Pack:
+    """The pack with another field, or with another last template of a kind."""
+    data = pack.model_dump(mode="json")
+    data[field] = {**data[field], kind: [*data[field][kind][:-1], value]} if kind else value
+    return Pack.model_validate(data)
+
+
+def test_only_what_it_reads_of_the_packs_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    law = load_pack("law")
+    deduction, ordering = TINY, TINY.model_copy(update={"families": ("ordering",)})
+
+    def digests(pack: Pack) -> tuple[str, str]:
+        with monkeypatch.context() as patch:
+            for module in (lab_config, vocabulary):
+                patch.setattr(module, "load_pack", lambda name: pack if name == pack.id else load_pack(name))
+            return deduction.digest(), ordering.digest()
+
+    before = digests(law)
+    unused = digests(changed(law, "templates", "it holds that {j} {greater} {i}", "less"))
+    assert unused[0] == before[0]
+    assert unused[1] != before[1]
+    # What reading is about is read beside every family.
+    used = digests(changed(law, "templates", "the general rule is that every {A} contract is {B}", "rule"))
+    assert [one != other for one, other in zip(used, before, strict=True)] == [True, True]
+    new_word = digests(changed(law, "templates", "behold, {i} {less} {j}", "less"))
+    assert new_word[0] != before[0]
+    more = changed(law, "templates", {**law.templates, "less": (*law.templates["less"], "in all, {i} {less} {j}")})
+    assert digests(more)[0] != before[0]
+    for field, value in (
+        ("properties", [*law.properties[1:], law.properties[0]]),
+        ("individuals", [*law.individuals[1:], law.individuals[0]]),
+        ("cues", [*law.cues[1:], law.cues[0]]),
+        ("leads", [*law.leads[1:], law.leads[0]]),
+    ):
+        assert digests(changed(law, field, value))[0] != before[0]
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_its_texts_use_no_kinds_but_those_in_the_digest(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: set[str] = set()
+
+    def spy(*args: Any, **options: Any) -> tuple[StatementKind, dict[str, str]]:
+        kind, filling = find_kind(*args, **options)
+        kinds.add(kind.name)
+        return kind, filling
+
+    monkeypatch.setattr(render, "find_kind", spy)
+    monkeypatch.setattr(corpus, "find_kind", spy)
+    config = TINY.model_copy(update={"families": (family,), "solved": 0.8, "depth": (1, 3)})
+    for number in range(150):
+        draw_text(config, number)
+    assert set(FAMILIES[family].kinds) <= kinds
+    assert kinds <= {*FAMILIES[family].kinds, *FAMILIES[lab_config.READING_FAMILY].kinds}
 
 
 def test_packs_of_invented_words_are_known_where_it_reads_them(tmp_path: Path) -> None:

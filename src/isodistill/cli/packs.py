@@ -20,7 +20,7 @@ def check(
         list[str] | None, typer.Argument(help="Pack names, nonce:SEED or YAML files. Default: all built-in packs.")
     ] = None,
 ) -> None:
-    """Lints packs: schema, duplicates, articles, plurals, agreement, and sentences that read in two ways."""
+    """Lints packs: schema, words, grammar, names, negations, relations, and sentences that read in two ways."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from isodistill.errors import IsodistillError
-from isodistill.isomers.packs import Pack, Relation, load_pack, read_pack
+from isodistill.isomers.lint_grammar import (
+    IRREGULAR_PLURALS,
+    Finding,
+    articles,
+    names,
+    negations,
+    numbers,
+    pronouns,
+    relations,
+    spacing,
+)
+from isodistill.isomers.packs import Pack, Relation, is_taken, load_pack, read_pack
 from isodistill.isomers.parse import parse_prompt
 from isodistill.isomers.render import clause, sentence
 from isodistill.isomers.statements import STATEMENT_KINDS, StatementKind
@@ -19,25 +29,6 @@ TRIALS = 8
 """With how many draws of words each template is read back."""
 
 _ANTONYM_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "non-", "mis", "a")
-# Words that a vowel letter begins but no vowel sound, and the other way round.
-_CONSONANT_SOUND = re.compile(r"(uni|use|usu|uti|eu|one\b|once\b|ubi)")
-_SILENT_H = re.compile(r"(hour|honest|honour|heir)")
-_IRREGULAR_PLURALS = frozenset({"children", "criteria", "data", "feet", "geese", "mice", "men", "people", "women"})
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a pack's author should mend.
-
-    Args:
-        rule: The rule that is broken: schema, duplicate, antonym, article, plural, agreement or reading.
-        place: The field or template.
-        problem: What is wrong, as a sentence.
-    """
-
-    rule: str
-    place: str
-    problem: str
 
 
 def lint(source: str) -> tuple[Pack | None, list[Finding]]:
@@ -49,11 +40,14 @@ def lint(source: str) -> tuple[Pack | None, list[Finding]]:
     Returns:
         The pack, or ``None`` if it cannot be loaded, and what was found.
     """
+    own = source.endswith((".yaml", ".yml"))
     try:
-        pack = read_pack(Path(source)) if source.endswith((".yaml", ".yml")) else load_pack(source)
+        pack = read_pack(Path(source)) if own else load_pack(source)
     except IsodistillError as error:
         return None, [Finding("schema", source, str(error))]
-    return pack, lint_pack(pack)
+    taken = own and is_taken(pack.id, Path(source))
+    mend = f"The id {pack.id!r} is a built-in pack's or one of invented words; give the file another id."
+    return pack, [*([Finding("id", "id", mend)] if taken else []), *lint_pack(pack)]
 
 
 def lint_pack(pack: Pack, trials: int = TRIALS) -> list[Finding]:
@@ -69,9 +63,14 @@ def lint_pack(pack: Pack, trials: int = TRIALS) -> list[Finding]:
     return [
         *_duplicates(pack),
         *_antonyms(pack),
-        *_articles(pack),
+        *articles(pack),
         *_plurals(pack),
-        *_agreement(pack),
+        *numbers(pack),
+        *pronouns(pack),
+        *names(pack),
+        *spacing(pack),
+        *negations(pack),
+        *relations(pack),
         *_readings(pack, trials),
     ]
 
@@ -100,55 +99,17 @@ def _antonyms(pack: Pack) -> Iterator[Finding]:
     for word in pack.properties:
         for prefix in _ANTONYM_PREFIXES:
             if f"{prefix}{word}" in words:
-                yield Finding("antonym", "properties", f"{prefix}{word!r} is the opposite of {word!r}; drop one.")
-
-
-def _articles(pack: Pack) -> Iterator[Finding]:
-    """Finds a or an before a slot, whose word may begin either way, and the wrong one before a word."""
-    for name, templates in pack.templates.items():
-        for template in templates:
-            if re.search(r"\ban? \{", template):
-                yield Finding("article", name, f"{template!r} has an article before a slot; write it without one.")
-            yield from _wrong_articles(name, template)
-    for place, texts in (
-        ("individuals", pack.individuals),
-        ("agents", pack.agents),
-        ("cues", tuple(cue for group in pack.cues for cue in group)),
-    ):
-        for text in texts:
-            yield from _wrong_articles(place, text)
-
-
-def _wrong_articles(place: str, text: str) -> Iterator[Finding]:
-    for article, word in re.findall(r"\b([Aa]n?) ([a-z][\w'-]*)", text):
-        vowel = bool(re.match(r"[aeiou]", word)) != bool(_CONSONANT_SOUND.match(word) or _SILENT_H.match(word))
-        if (article.lower() == "an") != vowel:
-            yield Finding("article", place, f"{text!r} has {article!r} before {word!r}; use the other article.")
+                yield Finding("antonym", "properties", f"{prefix + word!r} is the opposite of {word!r}; drop one.")
 
 
 def _plurals(pack: Pack) -> Iterator[Finding]:
     kind = pack.kind
     for place, plural in (("kind", kind.plural), *(("items", item) for item in pack.items)):
         last = plural.split(" ")[-1]
-        if not (last.endswith("s") or last in _IRREGULAR_PLURALS):
+        if not (last.endswith("s") or last in IRREGULAR_PLURALS):
             yield Finding("plural", place, f"{plural!r} does not look like a plural; write one.")
     if kind.singular == kind.plural:
         yield Finding("plural", "kind", f"{kind.singular!r} stands for one and for many; use a noun with two forms.")
-
-
-def _agreement(pack: Pack) -> Iterator[Finding]:
-    """Finds "all dishes is" and "every dish are", and the pronoun that the pack does not use."""
-    one, many, other = pack.kind.singular, pack.kind.plural, {"who": "that", "that": "who"}[pack.who]
-    wrong = (
-        (rf"\b(all|some|those|these) (\{{[AB]\}} )?{many} is\b", f"{many} is"),
-        (rf"\b(every|no|each|any|a) (\{{[AB]\}} )?{one} are\b", f"{one} are"),
-        (rf"\b({one}|{many}|those) {other} (is|are)\b", f"{other} for {many}"),
-    )
-    for name, templates in pack.templates.items():
-        for template in templates:
-            for pattern, told in wrong:
-                if re.search(pattern, template):
-                    yield Finding("agreement", name, f"{template!r} says {told!r}; mend the verb or the pronoun.")
 
 
 def _readings(pack: Pack, trials: int) -> Iterator[Finding]:

@@ -10,10 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.families import FAMILIES
-from isodistill.isomers.packs import available_packs, load_pack
+from isodistill.isomers.packs import Pack, available_packs, load_pack
+from isodistill.lab.vocabulary import pack_pieces
 
 REVISION = 4
 """Raised whenever the same configuration would give other weights: how text is drawn, or how training goes."""
+
+READING_FAMILY = "deduction"
+"""The family whose statement kinds every student reads, whatever its own families: see `isodistill.lab.corpus`."""
 
 
 class LabConfig(BaseModel):
@@ -80,17 +84,30 @@ class LabConfig(BaseModel):
     def digest(self) -> str:
         """Names the weights that this configuration gives with the packs and families as they are now.
 
+        Of the packs it takes what the student reads: their words, the templates of the kinds that its texts may use,
+        and the set of all their word pieces, which is its vocabulary. So a template of another kind may be reworded
+        with words that the packs have.
+
         Returns:
             16 hexadecimal digits.
         """
-        unused = {"nonce"} if not self.nonce else set()  # students of earlier versions keep their names
+        kinds = {kind for family in (*self.families, READING_FAMILY) for kind in FAMILIES[family].kinds}
         content = {
             "revision": REVISION,
-            "config": self.model_dump(mode="json", exclude=unused),
-            "packs": {name: load_pack(name).model_dump(mode="json") for name in self.packs},
+            "config": self.model_dump(mode="json"),
+            "packs": {name: _what_is_read(load_pack(name), kinds) for name in self.packs},
+            "pieces": sorted(pack_pieces(self.packs)),
             "families": sorted(FAMILIES),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _what_is_read(pack: Pack, kinds: set[str]) -> dict[str, Any]:
+    # The number of the other kinds' templates steers the draws of the texts that the vocabulary is sampled from.
+    templates = {
+        kind: list(entries) if kind in kinds else len(entries) for kind, entries in sorted(pack.templates.items())
+    }
+    return {**pack.model_dump(mode="json"), "templates": templates}
 
 
 def make_lab_config(**values: object) -> LabConfig:

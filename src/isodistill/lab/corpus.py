@@ -31,7 +31,7 @@ from isodistill.isomers.sets import IsomerSet, Member
 from isodistill.isomers.skeleton import Skeleton
 from isodistill.isomers.splits import group_of
 from isodistill.isomers.statements import X, find_kind
-from isodistill.lab.config import LabConfig
+from isodistill.lab.config import READING_FAMILY, LabConfig
 from isodistill.logic.formula import Atom, Const, Forall, Formula, Implies, Not, Term
 from isodistill.prompting import plain_prompt
 from isodistill.teachers.symbolic import Style, SymbolicTeacher
@@ -49,7 +49,7 @@ _STYLES = (0.7, 0.15, 0.15)  # the answer alone, a short rationale, a full one
 _OPTIONS = {"deduction": {"answers": ("True", "False"), "distractors": (0, 1), "distractor_kinds": "neutral"}}
 """Easier problems than the family's own: more cannot be learned in the time."""
 
-_KINDS = FAMILIES["deduction"].kinds
+_KINDS = FAMILIES[READING_FAMILY].kinds
 _MOST_PREMISES = 4
 _TURNS = 3
 _RULES = 0.5  # the share of rules among the premises

@@ -58,11 +58,26 @@ def collect_vocabulary(texts: Iterable[str], packs: Iterable[str]) -> list[str]:
     found = set("0123456789") | set(_MARKS)
     for text in (f"{ANSWER_PREFIX} True False Unknown Yes No", *texts):
         found.update(pieces(text))
-    for name in packs:
-        for text in _strings(load_pack(name).model_dump()):
-            words = pieces(_without_slots(text))
-            found.update(words, (word[0].upper() + word[1:] for word in words))
+    words = pack_pieces(packs)
+    found.update(words, (word[0].upper() + word[1:] for word in words))
     return sorted(found)
+
+
+def pack_pieces(packs: Iterable[str]) -> set[str]:
+    """Collects the pieces of packs as they are written there.
+
+    Args:
+        packs: The ids of the packs.
+
+    Returns:
+        The pieces.
+    """
+    return {
+        piece
+        for name in packs
+        for text in _strings(load_pack(name).model_dump())
+        for piece in pieces(_without_slots(text))
+    }
 
 
 def make_tokenizer(vocabulary: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -20,6 +20,7 @@ __all__ = [
     "Relation",
     "available_packs",
     "is_own_pack",
+    "is_taken",
     "load_pack",
     "read_pack",
     "register_packs",
@@ -86,13 +87,28 @@ def _load_known(name: str) -> Pack:
 
 def _register(path: Path) -> Pack:
     pack = read_pack(path)
-    if pack.id in available_packs() or ":" in pack.id:
+    if is_taken(pack.id):
         raise IsodistillError(
-            f"The domain pack {path} takes the id {pack.id!r} of a built-in pack; give it another id."
+            f"The domain pack {path} takes the id {pack.id!r} of a built-in pack or of one of invented words; give it "
+            "another id."
         )
     if _OWN.get(pack.id) != pack:
         _OWN[pack.id] = pack
     return _OWN[pack.id]
+
+
+def is_taken(name: str, path: Path | None = None) -> bool:
+    """Tells whether a file may not have an id, because a built-in pack or one of invented words has it.
+
+    Args:
+        name: The id.
+        path: The file; a built-in pack's own file may have its id.
+
+    Returns:
+        ``True`` if it may not.
+    """
+    own = path is not None and path.resolve() == (_DATA / f"{name}.yaml").resolve()
+    return ":" in name or (name in available_packs() and not own)
 
 
 def is_own_pack(name: str) -> bool:
