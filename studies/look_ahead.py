@@ -28,7 +28,7 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("statute", {}),
 )
 DEPTHS = (1, 2, 3, 4)
-STEPS = (1, 2)
+STEPS = (1,)
 PROBLEMS = 4000
 SLOW = {"allocation": 1200}
 SEED = "look-ahead"

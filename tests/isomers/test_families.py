@@ -145,6 +145,7 @@ def test_quantities_stay_in_bounds() -> None:
         ("deduction", {"distractors": (3, 1)}, "least <= most"),
         ("deduction", {"answers": ("True",)}, "two or three"),
         ("ordering", {"extra": (0, 1), "decoy": False}, "at least 1 where Unknown"),
+        ("allocation", {"others": (1, 2)}, "others must be at least 2"),
         ("quantity", {"limit": 5}, "limit"),
         ("quantity", {"start": (1, 5)}, "start must lie between 2 and limit"),
     ],

@@ -41,7 +41,7 @@ WORDING_ATTEMPTS = 30
 PIECE = 200
 """After so many problems what is finished is written down, for a run that goes on after a kill."""
 
-DRAFT_VERSION = 1
+DRAFT_VERSION = 2
 """Changes whenever the same config gives other data: a draft of another version is not continued."""
 
 REFUSING_PROBES: tuple[Literal["words", "ngrams", "pairs"], ...] = ("words",)

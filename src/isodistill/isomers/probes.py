@@ -202,7 +202,8 @@ def pair_counts(texts: Sequence[str]) -> NDArray[np.float32]:
     """Counts the words of the premises for each word of the question: what comparing the two would tell.
 
     The premises are the first line of a text and the question is the second. Signs cancel in twos, which no count
-    tells a linear probe: so the parity of each count stands beside it.
+    tells a linear probe: so the parity of each count stands beside it. Numbers are left out: what follows from one and
+    another is what such a problem asks, and the likelier of two places is no fault of its words.
 
     Args:
         texts: The texts.
@@ -213,8 +214,8 @@ def pair_counts(texts: Sequence[str]) -> NDArray[np.float32]:
         2 (`PAIR_WORDS` [0] + 1) `PAIR_WORDS` [1] columns, since any question counts as a word of its own.
     """
     lines = [text.split("\n") for text in texts]
-    told = _counted([Counter(_words(parts[0])) for parts in lines])
-    asked = _counted([Counter(_words(parts[1] if len(parts) > 1 else "")) for parts in lines]) > 0
+    told = _counted([Counter(_bare_words(parts[0])) for parts in lines])
+    asked = _counted([Counter(_bare_words(parts[1] if len(parts) > 1 else "")) for parts in lines]) > 0
     # A word of every question, or of hardly any, sets no questions apart.
     share = asked.mean(axis=0)
     asked = asked[:, np.argsort(-share * (1 - share), kind="stable")[: PAIR_WORDS[0]]]
@@ -226,6 +227,10 @@ def pair_counts(texts: Sequence[str]) -> NDArray[np.float32]:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
+
+
+def _bare_words(text: str) -> list[str]:
+    return [word for word in _words(text) if not word.isdecimal()]
 
 
 def _counted(rows: Sequence[Counter[str]]) -> NDArray[np.float32]:

@@ -19,6 +19,9 @@ REVISION = 4
 READING_FAMILY = "deduction"
 """The family whose statement kinds every student reads, whatever its own families: see `isodistill.lab.corpus`."""
 
+_SAMPLERS = {"allocation": 2}
+"""Raised whenever a family draws other problems under the options of `isodistill.lab.corpus`."""
+
 
 class LabConfig(BaseModel):
     """Everything that determines the lab student, beside the domain packs and the families that it reads.
@@ -98,6 +101,7 @@ class LabConfig(BaseModel):
             "packs": {name: _what_is_read(load_pack(name), kinds) for name in self.packs},
             "pieces": sorted(pack_pieces(self.packs)),
             "families": sorted(FAMILIES),
+            "samplers": {name: number for name, number in _SAMPLERS.items() if name in self.families},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from functools import cache
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from isodistill.answers import format_completion, split_completion
 from isodistill.isomers.families import FAMILIES, make_family
@@ -46,7 +46,11 @@ _ATTEMPTS = 1000
 _CHOICES = ("True", "False")
 _WORDS = {"True": "Yes", "False": "No", "Unknown": "Unknown"}
 _STYLES = (0.7, 0.15, 0.15)  # the answer alone, a short rationale, a full one
-_OPTIONS = {"deduction": {"answers": ("True", "False"), "distractors": (0, 1), "distractor_kinds": "neutral"}}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "deduction": {"answers": ("True", "False"), "distractors": (0, 1), "distractor_kinds": "neutral"},
+    "syllogism": {"decoy": False},
+    "ordering": {"decoy": False},
+}
 """Easier problems than the family's own: more cannot be learned in the time."""
 
 _KINDS = FAMILIES[READING_FAMILY].kinds

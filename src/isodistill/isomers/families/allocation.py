@@ -8,6 +8,8 @@ from functools import lru_cache
 from random import Random
 from typing import ClassVar, NamedTuple
 
+from pydantic import model_validator
+
 from isodistill.errors import IsodistillError
 from isodistill.isomers.families.base import Family, Range
 from isodistill.isomers.skeleton import ProofStep, Skeleton, Symbol, shuffled_premises, with_standard_names
@@ -17,13 +19,10 @@ from isodistill.logic.formula import Const, Equals, Formula, Int, Not
 MAX_PEOPLE = 8
 """Arrangements are enumerated: 8 individuals have 40,320 of them."""
 
-MIN_PEOPLE = 4
-"""In a row of three, the place of a statement that is true would always be the one in the middle."""
-
 MAX_EXCLUDING = 3
 """From this depth on, more than so many clues are asked for to exclude the place of a false statement."""
 
-MAX_ATTEMPTS = 20_000
+MAX_ATTEMPTS = 200_000
 
 
 class Clue(NamedTuple):
@@ -61,6 +60,17 @@ class Clue(NamedTuple):
             "adjacent": abs(ahead) == 1,
         }[self.kind]
 
+    def names(self, place: int) -> bool:
+        """Tells whether the clue says of a place who is there, or who is not.
+
+        Args:
+            place: The place.
+
+        Returns:
+            ``True`` if it does.
+        """
+        return self.second < 0 and self.number == place
+
     @property
     def formula(self) -> Formula:
         """The clue as a formula."""
@@ -74,12 +84,12 @@ class Allocation(Family):
     A first clue gives somebody's place. From it a chain of `depth` steps leads to the individual asked about, each
     fixing one further place by one to three clues: a distance, a neighbour and a side, or the one place that is left.
     Every clue of the chain is needed for the answer, and where the statement is false, more than `depth` clues (from
-    depth 3 on, more than 3) are needed to exclude the place that it names: none says so by itself. Further clues fix
-    everybody else.
+    depth 3 on, more than 3) are needed to exclude the place that it names: none says so by itself. No clue says who is,
+    or is not, at the place asked about. Further clues fix everybody else. The same clues serve either answer.
 
     Args:
-        others: The least and the most number of individuals beside those of the chain, at least 1; a row has four
-            places at least.
+        others: The least and the most number of individuals beside those of the chain, at least 2: with fewer, hardly
+            any place is left open by three clues. A row has eight places at most, so deep problems have fewer.
         distractors: The least and the most number of clues more than the arrangement needs.
     """
 
@@ -88,8 +98,14 @@ class Allocation(Family):
         *("row", "at", "not_at", "before", "next_after", "places_after", "adjacent", "judge_at"),
     )
 
-    others: Range = (1, 2)
+    others: Range = (2, 3)
     distractors: Range = (0, 1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Allocation:
+        if self.others[0] < 2:
+            raise ValueError("others must be at least 2")
+        return self
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -110,33 +126,37 @@ class Allocation(Family):
         Raises:
             IsodistillError: If the depth needs more individuals than `MAX_PEOPLE`.
         """
-        if self.others[0] < 1 or depth + 1 + self.others[0] > MAX_PEOPLE:
-            raise IsodistillError(
-                f"An allocation of depth {depth} with {self.others[0]} others is out of range; others must be at least "
-                f"1, and depth + 1 + others at most {MAX_PEOPLE}."
-            )
-        people = min(MAX_PEOPLE, max(MIN_PEOPLE, depth + 1 + rng.randint(*self.others)))
-        # The place asked about is drawn first, whatever the answer, so that it tells nothing of it.
-        asked = rng.randint(1, people)
+        if depth + 2 > MAX_PEOPLE:
+            raise IsodistillError(f"An allocation has a depth of {MAX_PEOPLE - 2} at most, not {depth}; lower it.")
+        people = min(MAX_PEOPLE, depth + 1 + rng.randint(*self.others))
+        # The place that will be true and the one that will be false are drawn first, and the same arrangement serves
+        # either answer: so neither the clues alone nor the place asked about tell it.
+        near = [pair for pair in itertools.permutations(range(1, people + 1), 2) if abs(pair[0] - pair[1]) <= 2]
+        right, wrong = rng.choice(near)  # some places further apart never go together
         for _ in range(MAX_ATTEMPTS):
             places = rng.sample(range(1, people + 1), people)
-            if (places[depth] == asked) != (self.classes[answer_index] == "True"):
+            if places[depth] != right:
                 continue
             steps = _chain(rng, places, depth)
-            clues = self._completed(rng, places, steps, depth)
-            if clues is None:
+            if any(clue.names(right) or clue.names(wrong) for clue in itertools.chain.from_iterable(steps)):
                 continue
-            deep = _deep_places(people, clues, depth, min(depth, MAX_EXCLUDING))
-            if len(deep) > 1 and asked in deep:
-                return self._skeleton(rng, places, steps, clues, asked)
+            clues = self._completed(rng, places, steps, depth, {right, wrong})
+            if clues is not None and wrong in _deep_places(people, clues, depth, min(depth, MAX_EXCLUDING)):
+                return self._skeleton(rng, places, steps, clues, (right, wrong)[answer_index])
         raise IsodistillError(f"No allocation of depth {depth} was found; lower depth.")
 
-    def _completed(self, rng: Random, places: list[int], steps: list[list[Clue]], depth: int) -> list[Clue] | None:
+    def _completed(
+        self, rng: Random, places: list[int], steps: list[list[Clue]], depth: int, unnamed: set[int]
+    ) -> list[Clue] | None:
         """Adds clues until one arrangement is left, and a few more; ``None`` if a clue of the chain is not needed."""
         people, target = len(places), depth
         needed = list(itertools.chain.from_iterable(steps))
         clues = list(needed)
-        candidates = [clue for clue in _all_clues(people) if clue.holds(places) and clue not in clues]
+        candidates = [
+            clue
+            for clue in _all_clues(people)
+            if clue.holds(places) and clue not in clues and not any(map(clue.names, unnamed))
+        ]
         # A clue about one place of somebody else would often give that place away: the weaker ones come first.
         rng.shuffle(candidates)
         candidates.sort(key=lambda clue: clue.kind == "at")
