@@ -23,9 +23,9 @@ def tell_statute(voice: Voice) -> list[str]:
     if skeleton.answer != "Unknown":
         return [*told, VERDICTS[skeleton.answer]]
     claim = _unsigned(skeleton.question)
-    if voice.full:
-        told += _open(voice, claim)
-    return [*told, f"So it cannot be concluded whether {voice.say(claim)}."]
+    if not voice.full:
+        return [*told, f"Nothing settles whether {voice.say(claim)}."]
+    return [*told, *_open(voice, claim), f"So it cannot be concluded whether {voice.say(claim)}."]
 
 
 def _open(voice: Voice, claim: Atom) -> list[str]:
@@ -38,7 +38,9 @@ def _open(voice: Voice, claim: Atom) -> list[str]:
             return [*told, f"Nothing settles whether {voice.say(claim)}."]
         condition, exception = (Atom(name, (subject,)) for name in provision)
         if status(premises, condition) != "True":
-            reason = f"whether {voice.say(claim)} depends on a provision, but nothing shows that {voice.say(condition)}"
+            subjects = f"{voice.word(condition.predicate, 'property')} {voice.pack.kind.plural}"
+            open_ = f"nothing shows that {voice.say(condition)}"
+            reason = f"whether {voice.say(claim)} depends on a provision for {subjects}, but {open_}"
             return [*told, sentence(reason)]
         told.append(sentence(f"whether {voice.say(claim)} depends on whether {voice.say(exception)}"))
         claim = exception
