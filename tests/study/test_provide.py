@@ -51,8 +51,9 @@ def test_two_workers_make_the_data_that_one_process_makes(student: Path, tmp_pat
 
 
 def test_what_a_worker_fails_at_is_told_for_people(student: Path, tmp_path: Path) -> None:
+    options = {"distractors": [0, 0], "distractor_kinds": "neutral"}
     folder, planner, cells = opened(
-        student, tmp_path, split_by="structure", max_sets_per_skeleton=1, options={"distractors": [0, 0]}, sets=500
+        student, tmp_path, split_by="structure", max_sets_per_skeleton=1, options=options, sets=500
     )
     with pytest.raises(IsodistillError, match="the space of skeletons is too small"):
         provide(folder, planner, cells, 2, None)
