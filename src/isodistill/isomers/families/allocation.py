@@ -20,9 +20,12 @@ MAX_PEOPLE = 8
 """Arrangements are enumerated: 8 individuals have 40,320 of them."""
 
 MAX_EXCLUDING = 3
-"""From this depth on, more than so many clues are asked for to exclude the place of a false statement."""
+"""No so many clues (at depth 1 and 2: no `depth`) exclude the place of a false statement."""
 
-MAX_ATTEMPTS = 200_000
+MAX_ATTEMPTS = 2000
+
+TRIES = 200
+"""How often an arrangement is looked for with somebody at one place, the right one asked about and the wrong one."""
 
 
 class Clue(NamedTuple):
@@ -124,32 +127,54 @@ class Allocation(Family):
             The skeleton.
 
         Raises:
-            IsodistillError: If the depth needs more individuals than `MAX_PEOPLE`.
+            IsodistillError: If the depth needs more individuals than `MAX_PEOPLE`, or no clues were found.
         """
         if depth + 2 > MAX_PEOPLE:
             raise IsodistillError(f"An allocation has a depth of {MAX_PEOPLE - 2} at most, not {depth}; lower it.")
         people = min(MAX_PEOPLE, depth + 1 + rng.randint(*self.others))
-        # The place that will be true and the one that will be false are drawn first, and the same arrangement serves
-        # either answer: so neither the clues alone nor the place asked about tell it.
-        near = [pair for pair in itertools.permutations(range(1, people + 1), 2) if abs(pair[0] - pair[1]) <= 2]
-        right, wrong = rng.choice(near)  # some places further apart never go together
         for _ in range(MAX_ATTEMPTS):
-            places = rng.sample(range(1, people + 1), people)
-            if places[depth] != right:
+            first, right, wrong = rng.sample(range(1, people + 1), 3)
+            if not _exchangeable(self.distractors, people, depth, first, *sorted((right, wrong))):
                 continue
+            made = self.arranged(rng, people, depth, first, right, wrong)
+            if made is not None:
+                return self._skeleton(rng, *made, (right, wrong)[answer_index])
+        raise IsodistillError(f"No allocation of depth {depth} was found; lower depth.")
+
+    def arranged(
+        self, rng: Random, people: int, depth: int, first: int, right: int, wrong: int
+    ) -> tuple[list[int], list[list[Clue]], list[Clue]] | None:
+        """Draws places and clues, whatever the answer will be.
+
+        Args:
+            rng: The only source of chance.
+            people: How many individuals there are.
+            depth: The depth.
+            first: The place of individual 0.
+            right: The place of individual `depth`.
+            wrong: Another place, which few clues are not to exclude for that individual.
+
+        Returns:
+            The place of each individual, the clues of each step, and all clues; ``None`` if none were found in `TRIES`
+            tries.
+        """
+        for _ in range(TRIES):
+            places = rng.sample([place for place in range(1, people + 1) if place not in (first, right)], people - 2)
+            places.insert(0, first)
+            places.insert(depth, right)
             steps = _chain(rng, places, depth)
             if any(clue.names(right) or clue.names(wrong) for clue in itertools.chain.from_iterable(steps)):
                 continue
-            clues = self._completed(rng, places, steps, depth, {right, wrong})
+            clues = self._completed(rng, places, steps, {right, wrong})
             if clues is not None and wrong in _deep_places(people, clues, depth, min(depth, MAX_EXCLUDING)):
-                return self._skeleton(rng, places, steps, clues, (right, wrong)[answer_index])
-        raise IsodistillError(f"No allocation of depth {depth} was found; lower depth.")
+                return places, steps, clues
+        return None
 
     def _completed(
-        self, rng: Random, places: list[int], steps: list[list[Clue]], depth: int, unnamed: set[int]
+        self, rng: Random, places: list[int], steps: list[list[Clue]], unnamed: set[int]
     ) -> list[Clue] | None:
         """Adds clues until one arrangement is left, and a few more; ``None`` if a clue of the chain is not needed."""
-        people, target = len(places), depth
+        people, target = len(places), len(steps) - 1
         needed = list(itertools.chain.from_iterable(steps))
         clues = list(needed)
         candidates = [
@@ -255,6 +280,21 @@ def _elimination(rng: Random, places: list[int], person: int) -> list[Clue]:
     taken = {places[earlier] for earlier in range(person)}
     rest = [place for place in range(1, len(places) + 1) if place not in taken and place != places[person]]
     return [Clue("not_at", person, -1, place) for place in rest] if len(rest) <= 2 else []
+
+
+@lru_cache(maxsize=10_000)
+def _exchangeable(distractors: Range, people: int, depth: int, first: int, one: int, other: int) -> bool:
+    """Tells whether either of two places may be the right one and the other the wrong one, with somebody at a third.
+
+    Only such places are asked about: else a look at the first clue and the statement would tell the answer in three
+    cases of four. Most places further apart than two never go together.
+    """
+    if abs(one - other) > 2:
+        return False
+    family = Allocation(distractors=distractors)
+    rng = Random(f"{people}/{depth}/{first}/{one}/{other}")
+    pairs = ((one, other), (other, one))
+    return all(family.arranged(rng, people, depth, first, *pair) is not None for pair in pairs)
 
 
 @lru_cache(maxsize=16)

@@ -69,9 +69,9 @@ class Deduction(Family):
 
     The sign of every literal (fact, conditions, conclusions, statement) is drawn for itself, whatever the answer, so
     that neither negation words nor their number tell the answer. Beside the chain stands a decoy: a chain as long, from
-    another fact to the opposite conclusion, of which one link is broken. So a rule that concludes on the property asked
+    another fact to the opposite conclusion, which is broken. So a rule that concludes on the property asked
     about tells nothing by itself: which of the two chains holds, has to be found link by link. Problems with the answer
-    Unknown are made from the same two chains by breaking both:
+    Unknown are made from the same two chains by breaking both once instead of one twice (at depth 1: once):
 
     - polarity: the rule asks for the opposite of what is known;
     - converse: the rule runs the other way round;
@@ -90,7 +90,7 @@ class Deduction(Family):
         answers: The answers that occur, at least two of True, False and Unknown.
         distractor_kinds: ``"mixed"``: facts on the same or another individual, rules that lead elsewhere, rules
             towards the chain (of either polarity) whose condition is not known, side chains; ``"neutral"``: unrelated
-            facts only; ``"decoy"``: as ``"mixed"``, beside the decoy. Without a decoy problems are half as long, and
+            facts only; ``"decoy"``: as ``"mixed"``, beside the decoy. Without a decoy problems are a third shorter, and
             the sign of the last rule answers two in three (docs/isomers.md, Limits).
     """
 
@@ -128,9 +128,13 @@ class Deduction(Family):
         last = {"True": statement, "False": statement.opposite()}.get(answer)
         chain.append(last or Signed(statement.name, self._last_sign(rng)))
 
-        lines = [_Line.along(chain, ""), *self._decoy(rng, chain)]
-        if answer == "Unknown":
-            self._break(rng, lines[0])
+        # Two breaks whatever the answer: how many conditions nothing meets can be counted without following a chain.
+        lines = [_Line.along(chain, ""), *self._decoy(rng, chain, 1 if answer == "Unknown" or depth == 1 else 2)]
+        if answer == "Unknown" and self.distractor_kinds == "decoy":
+            self._break(rng, lines[0], 1)
+        elif answer == "Unknown":
+            way = rng.choice(["converse", "gap", "individual", *(["polarity"] if self.negation else [])])
+            self._break_link(rng, lines[0], way, rng.randrange(depth))
         premises = [premise for line in lines for premise in (line.fact, *(_rule(*rule) for rule in line.rules))]
         premises += self._distractors(rng, [line.chain for line in lines])
         # What an Unknown problem lets one derive, it does on both chains; a proof needs no more than its own.
@@ -162,30 +166,33 @@ class Deduction(Family):
     def _last_sign(self, rng: Random) -> bool:
         return rng.random() < 0.5 if self.negation or "False" in self.answers else True
 
-    def _decoy(self, rng: Random, chain: list[Signed]) -> list[_Line]:
-        """Draws a broken chain to the opposite conclusion, if there is to be one."""
+    def _decoy(self, rng: Random, chain: list[Signed], breaks: int) -> list[_Line]:
+        """Draws a chain to the opposite conclusion, broken in so many places, if there is to be one."""
         if self.distractor_kinds != "decoy":
             return []
         end = chain[-1].opposite() if self.negation or "False" in self.answers else chain[-1]
         line = _Line.along([*(Signed(f"Q{place}", self._sign(rng)) for place in range(len(chain) - 1)), end], "decoy ")
-        self._break(rng, line)
+        self._break(rng, line, breaks)
         return [line]
 
-    def _break(self, rng: Random, line: _Line) -> None:
-        """Breaks one link of a chain, so that nothing follows from there on."""
-        ways = ["converse", "gap", "individual", *(["polarity"] if self.negation else [])]
-        way = rng.choice(ways)
-        link = rng.randrange(len(line.rules))
-        condition, conclusion = line.rules[link]
+    def _break(self, rng: Random, line: _Line, breaks: int) -> None:
+        """Breaks a chain at its fact or at rules, each as likely, so that nothing follows from the first break on."""
+        ways = ["converse", "gap", *(["polarity"] if self.negation else [])]
+        for link in sorted(rng.sample(range(-1, len(line.rules)), breaks), reverse=True):
+            self._break_link(rng, line, rng.choice(ways) if link >= 0 else "individual", link)
+
+    def _break_link(self, rng: Random, line: _Line, way: str, link: int) -> None:
+        line.derived = max(link, 0)
         if way == "individual":
-            line.fact, link = line.chain[0].of(Const(f"{line.name}other")), 0
-        elif way == "converse":
+            line.fact, line.derived = line.chain[0].of(Const(f"{line.name}other")), 0
+            return
+        condition, conclusion = line.rules[link]
+        if way == "converse":
             line.rules[link] = (conclusion, condition)
         elif way == "gap":
-            line.rules[link] = (Signed(f"{line.name}gap", self._sign(rng)), conclusion)
+            line.rules[link] = (Signed(f"{line.name}gap{link}", self._sign(rng)), conclusion)
         else:
             line.rules[link] = (condition.opposite(), conclusion)
-        line.derived = link
 
     def _distractors(self, rng: Random, chains: list[list[Signed]]) -> list[Formula]:
         """Draws extra sentences; each brings properties and individuals of its own (D0, D1, ... and E0, E1, ...)."""

@@ -21,17 +21,18 @@ class Ordering(Family):
 
     A chain leads up and one leads down from each of the two things, and two of the four meet: the chain upwards from
     one and downwards from the other where the two are in an order, both upwards or both downwards where the answer is
-    Unknown. So whatever the answer, there are as many comparisons between as many things, all connected, and the
-    chains have to be followed to tell. No further comparison shortens the way between the two or settles their order.
+    Unknown. So whatever the answer, there are as many comparisons between as many things, all connected, which turn
+    once (without the further comparisons), and the chains have to be followed to tell. No further comparison shortens
+    the way between the two or settles their order.
 
     Args:
         extra: The least and the most number of further comparisons; without decoys at least 1 if ``"Unknown"`` may
             occur, because two things and one comparison leave nothing unknown.
         redundant: The chance that a further comparison is between things already there, where one fits.
         answers: The answers that occur, at least two of True, False and Unknown.
-        decoy: Whether there are chains beside the one that is asked for. Without them problems are half as long, an
-            Unknown problem has one link of the chain turned round, and how often each of the two things is the lesser
-            tells three answers of four (docs/isomers.md, Limits).
+        decoy: Whether there are chains beside the one that is asked for. Without them problems are a third shorter, an
+            Unknown problem has one link of the chain turned round, and what the two things are compared with tells
+            four answers of five (docs/isomers.md, Limits).
     """
 
     name: ClassVar[str] = "ordering"
@@ -123,23 +124,31 @@ class Ordering(Family):
 
 
 def _connected(rng: Random, depth: int) -> list[Edge]:
-    """Draws a chain from thing 0 to thing `depth`, then a decoy below its lower end and one above its upper end."""
+    """Draws a chain from thing 0 to thing `depth`, a decoy below its lower end and one above its upper end.
+
+    The outer end of one of the decoys turns back, as the chains of `_unconnected` do where they meet: so how often the
+    comparisons turn, which can be counted without following any chain, is the same for every answer.
+    """
     below = _share(rng, depth)
     edges = list(itertools.pairwise(range(depth + 1)))
     edges += _path(0, list(range(depth + 1, depth + 1 + below)), up=False)
-    return edges + _path(depth, list(range(depth + 1 + below, 2 * depth + 1)), up=True)
+    edges += _path(depth, list(range(depth + 1 + below, 2 * depth + 1)), up=True)
+    turns = [(depth + below, True)] * (below > 0) + [(2 * depth, False)] * (below < depth)
+    end, up = rng.choice(turns)
+    return [*edges, *_path(end, [2 * depth + 1], up)]
 
 
 def _unconnected(rng: Random, depth: int) -> list[Edge]:
     """Draws two chains from things 0 and `depth` to a common thing above (or below) both, and two the other way."""
     up = rng.random() < 0.5
-    new = iter([*range(1, depth), *range(depth + 1, 3 * depth + 1)])
+    new = iter([*range(1, depth), *range(depth + 1, 3 * depth + 2)])
     # The chains to the common thing have `depth` comparisons together, or the two that they need.
     one = _share(rng, depth) if depth > 1 else 1
     top = [next(new) for _ in range(max(depth, 2) - 1)]
     edges = [*_path(0, top[:one], up), *_path(depth, [*reversed(top[one:]), top[one - 1]], up)]
-    rest = 2 * depth - len(edges)
-    away = _share(rng, rest) if rest else 0
+    # The others have as many as the decoys of a connected pair, the one that turns back included.
+    rest = 2 * depth + 1 - len(edges)
+    away = rng.randint(1, rest - 1) if rest > 1 else rng.randint(0, 1)
     edges += _path(0, [next(new) for _ in range(away)], not up)
     return edges + _path(depth, [next(new) for _ in range(rest - away)], not up)
 

@@ -129,8 +129,9 @@ class Syllogism(Family):
         distractors: The least and the most number of extra sentences, each with a term of its own, from which nothing
             follows about the statement.
         answers: The answers that occur.
-        decoy: Whether there is a decoy. Without it problems are half as long, but the forms of premises and statement
-            tell half of the answers, and the sentences about its two terms three quarters (docs/isomers.md, Limits).
+        decoy: Whether there is a decoy. Without it problems are a third shorter, but the forms of premises and
+            statement tell half of the answers, and the sentences about its two terms three quarters (docs/isomers.md,
+            Limits).
     """
 
     name: ClassVar[str] = "syllogism"
@@ -268,7 +269,7 @@ def _beside_a_decoy(
         if witnesses(told) is None or decide(told, statement) != answer:
             continue
         # The decoy neither proves anything by itself nor shortens the proof.
-        if all(decide(rest, statement) == "Unknown" for rest in spared):
+        if answer == "Unknown" or all(decide(rest, statement) == "Unknown" for rest in spared):
             return told
     raise AssertionError("a chain can be broken at any of its links")
 
