@@ -59,9 +59,9 @@ def neighbourhood(skeleton: Skeleton, steps: int) -> tuple[Formula, ...]:
 def lookup_accuracy(skeletons: Sequence[Skeleton], steps: int) -> LookupResult:
     """Answers problems by the most frequent answer of the problems whose question has the same neighbourhood.
 
-    The strongest student that looks no further than so many steps, as far as the problems given suffice to teach it:
-    the table holds whole neighbourhoods up to renaming, so nothing that is in them escapes it. Where a neighbourhood
-    was not seen, it gives the most frequent answer of all.
+    The table holds whole neighbourhoods up to renaming. It is a bound from below on what a student that looks no
+    further than so many steps may learn: where neighbourhoods vary much it has not seen most of them, and then gives
+    the most frequent answer of all, where a student may generalise.
 
     Args:
         skeletons: Problems with closed answers; the first three quarters fill the table.
