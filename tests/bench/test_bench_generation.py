@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import write_generation
 from typer.testing import CliRunner
 
 from isodistill.bench import generation
@@ -15,16 +14,6 @@ from isodistill.cli.main import app
 from isodistill.errors import IsodistillError
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write_generation", ROOT / "studies" / "write_generation.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +60,10 @@ def test_a_process_that_fails_is_told_with_its_reason() -> None:
         generation._run({"family": "riddles"})
 
 
-def test_the_tables_say_what_was_measured(script: ModuleType, tiny: Path) -> None:
+def test_the_tables_say_what_was_measured(tiny: Path) -> None:
     page = tiny.with_name("isomers.md")
     page.write_text("<!-- generation families -->\nold\n<!-- end -->\n<!-- generation large -->\nold\n<!-- end -->\n")
-    script.main(tiny.parent)
+    write_generation.main(tiny.parent)
     text = page.read_text()
     costs = GenerationCosts.model_validate_json(tiny.read_text())
     run = costs.runs[0]
@@ -85,20 +74,20 @@ def test_the_tables_say_what_was_measured(script: ModuleType, tiny: Path) -> Non
     assert "old" not in text
     assert "<!-- generation large -->\nNot measured.\n<!-- end -->" in text
     large = costs.model_copy(update={"runs": (run.model_copy(update={"peak_mib": 2048.5}),)})
-    assert any("| **no** |" in line for line in script.tables(large))
+    assert any("| **no** |" in line for line in write_generation.tables(large))
 
 
-def test_the_docs_are_written_from_the_raw_results(script: ModuleType, tmp_path: Path) -> None:
+def test_the_docs_are_written_from_the_raw_results(tmp_path: Path) -> None:
     for file in (ROOT / "docs").glob("generation-*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     page = (ROOT / "docs" / "isomers.md").read_text()
-    assert set(generation.PARTS) == {block["part"] for block in script._BLOCK.finditer(page)}
+    assert set(generation.PARTS) == {block["part"] for block in write_generation._BLOCK.finditer(page)}
     (tmp_path / "isomers.md").write_text(page)
-    script.main(tmp_path)
+    write_generation.main(tmp_path)
     assert (tmp_path / "isomers.md").read_text() == page, "run make performance"
 
 
-def test_an_unknown_block_is_named(script: ModuleType, tmp_path: Path) -> None:
+def test_an_unknown_block_is_named(tmp_path: Path) -> None:
     (tmp_path / "isomers.md").write_text("<!-- generation huge -->\n<!-- end -->\n")
     with pytest.raises(SystemExit, match="the part huge"):
-        script.main(tmp_path)
+        write_generation.main(tmp_path)
