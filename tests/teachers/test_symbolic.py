@@ -10,6 +10,7 @@ from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.packs import Pack, load_pack
 from isodistill.isomers.parse import Reading, parse_prompt
 from isodistill.logic import Formula, entails
+from isodistill.logic.formula import Const, Forall, Implies, Not, constants, map_leaves
 from isodistill.teachers import TEACHERS, SymbolicTeacher, make_teacher
 from isodistill.teachers.tellings import TELLINGS
 
@@ -69,7 +70,7 @@ def test_every_clause_of_a_proof_reads_as_something_that_follows(sets: Sets, fam
 
 def test_reasons_for_unknown_are_true(sets: Sets) -> None:
     teacher = SymbolicTeacher("full")
-    reasons = 0
+    reasons = deeper = 0
     for row in sets["deduction"]:
         if row.answer != "Unknown":
             continue
@@ -78,18 +79,35 @@ def test_reasons_for_unknown_are_true(sets: Sets) -> None:
             reading = parse_prompt(member.prompt, pack)
             rationale = teacher.explain(row, member).rationale
             assert "So it cannot be concluded whether" in rationale
+            tried, wanted = [], [reading.question, opposite(reading.question)]
             for sentence in rationale.split(". "):
                 if ", but " not in sentence:
                     continue
                 rule, reason = sentence.split(", but ")
-                assert read_clause(rule, pack, reading) in reading.premises
+                tried.append(read_clause(rule, pack, reading))
+                assert tried[-1] in reading.premises
                 if reason.startswith("nothing shows that "):
                     claim = read_clause(reason.removeprefix("nothing shows that ").rstrip("."), pack, reading)
                     assert not entails(reading.premises, claim)
+                    wanted.append(claim)
                 elif reason.rstrip(".") != "this rule cannot be used backwards":
                     assert entails(reading.premises, read_clause(reason.rstrip("."), pack, reading))
                 reasons += 1
+            # No way to the statement, nor to anything said to be open on it, is passed over.
+            assert len(set(tried)) == len(tried)
+            for rule in reading.premises:
+                if isinstance(rule, Forall) and isinstance(rule.body, Implies):
+                    for claim in wanted:
+                        (who,) = constants(claim)
+                        concludes = map_leaves(rule.body.right, lambda _, who=who: Const(who)) == claim
+                        assert not concludes or rule in tried, (member.prompt, rationale)
+            deeper += len(wanted) > 4
     assert reasons > 15
+    assert deeper > 2
+
+
+def opposite(formula: Formula) -> Formula:
+    return formula.body if isinstance(formula, Not) else Not(formula)
 
 
 def test_reasons_for_unknown_orders_are_true(sets: Sets) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -49,24 +50,39 @@ def _obstacles(skeleton: Skeleton) -> tuple[tuple[Formula, Formula, Obstacle], .
     known to fail, or is open. A rule that starts from the property says nothing about who has it, except by
     contraposition where its conclusion is known to fail, and then the statement would be settled.
 
+    Where a condition is open, the rules that conclude it follow in the same way, back to the link that fails; a rule
+    that starts from it is named if its conclusion is known, since only then is it a temptation.
+
     Returns:
         The rule, its condition for the individual in question, and the obstacle.
     """
     atom = skeleton.question.body if isinstance(skeleton.question, Not) else skeleton.question
     assert isinstance(atom, Atom)
+    return tuple(_why_open(skeleton.premises, atom, (atom, Not(atom)), frozenset()))
+
+
+def _why_open(
+    premises: tuple[Formula, ...], atom: Atom, wanted: tuple[Formula, ...], seen: frozenset[str]
+) -> Iterator[tuple[Formula, Formula, Obstacle]]:
+    """Yields the obstacles of every rule that could show one of the wanted literals of an atom."""
     (subject,) = atom.args
-    found: list[tuple[Formula, Formula, Obstacle]] = []
-    for rule in skeleton.premises:
-        if not isinstance(rule, Forall) or not isinstance(rule.body, Implies) or atom.predicate not in predicates(rule):
+    seen |= {atom.predicate}
+    for rule in premises:
+        if not isinstance(rule, Forall) or not isinstance(rule.body, Implies):
             continue
-        condition: Formula = map_leaves(rule.body.left, lambda leaf: subject if isinstance(leaf, Var) else leaf)
-        if atom.predicate in predicates(rule.body.left):
-            found.append((rule, condition, "backwards"))
-        elif entails(skeleton.premises, _negated(condition)):
-            found.append((rule, condition, "refuted"))
-        else:
-            found.append((rule, condition, "open"))
-    return tuple(found)
+        condition, conclusion = (
+            map_leaves(side, lambda leaf: subject if isinstance(leaf, Var) else leaf)
+            for side in (rule.body.left, rule.body.right)
+        )
+        if conclusion in wanted:
+            refuted = entails(premises, _negated(condition))
+            yield rule, condition, "refuted" if refuted else "open"
+            below = condition.body if isinstance(condition, Not) else condition
+            assert isinstance(below, Atom)
+            if not refuted and below.predicate not in seen:
+                yield from _why_open(premises, below, (condition,), seen)
+        elif atom.predicate in predicates(condition) and (len(wanted) > 1 or entails(premises, conclusion)):
+            yield rule, condition, "backwards"
 
 
 def _negated(formula: Formula) -> Formula:
