@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isodistill.errors import IsodistillError
+from isodistill.validation import first_fault
 
 RUN_FILE = "run.json"
 """The record that a finished run leaves beside its adapter."""
@@ -68,7 +69,7 @@ class RunRecord(BaseModel):
                 f"{file} cannot be read ({error.strerror}): give the folder of a finished run"
             ) from None
         except ValidationError as error:
-            raise IsodistillError(f"{file} is damaged: {error.errors()[0]['msg']}; train again") from None
+            raise IsodistillError(f"{file} is damaged, {': '.join(first_fault(error))}; train again") from None
 
 
 def read_diagnostics(folder: Path) -> list[dict[str, Any]]:

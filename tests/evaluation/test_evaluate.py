@@ -90,7 +90,7 @@ def test_a_damaged_result_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(IsodistillError, match="Cannot read the evaluation"):
         Evaluation.load(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text('{"student": "x"}')
-    with pytest.raises(IsodistillError, match="not an evaluation of this version: Field required at adapter"):
+    with pytest.raises(IsodistillError, match="not an evaluation of this version: adapter: is missing"):
         Evaluation.load(tmp_path / "bad.json")
 
 

@@ -110,7 +110,7 @@ def test_summaries_survive_a_round_trip(tmp_path: Path) -> None:
     assert "NaN" not in run.save(path).read_text()
     assert RunSummary.load(path).log_history[-1] == {"step": 99, "loss": None}
     path.write_text("{}")
-    with pytest.raises(IsodistillError, match="not a run summary of this version: Field required at name"):
+    with pytest.raises(IsodistillError, match="not a run summary of this version: name: is missing"):
         RunSummary.load(path)
     with pytest.raises(IsodistillError, match="Cannot read the run summary"):
         RunSummary.load(tmp_path / "none.json")

@@ -254,11 +254,11 @@ def test_the_plan_counts_what_the_store_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"samples": 0}, "samples: Input should be greater"),
+        ({"samples": 0}, "samples: must be 1 or more, not 0"),
         ({"samples": 3}, "several samples at temperature 0"),
-        ({"choose": "longest"}, "choose: Input should be"),
+        ({"choose": "longest"}, "choose: must be "),
         ({"min_agreement": 1.5}, "min_agreement"),
-        ({"warmth": 1}, "warmth: Extra inputs"),
+        ({"warmth": 1}, "warmth: there is no such field, only "),
     ],
 )
 def test_wrong_sampling_options(values: dict[str, object], words: str) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from isodistill.cli.progress import bars, console
 from isodistill.errors import IsodistillError
 from isodistill.runs import EVALUATION_FILE, RUN_FILE, RunRecord
+from isodistill.validation import first_fault
 
 if TYPE_CHECKING:
     from isodistill.benchmarks import Benchmark
@@ -68,8 +69,7 @@ def evaluate_adapter(
     try:
         config = EvaluationConfig(**options)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise IsodistillError(f"evaluation option {first['loc'][0]}: {first['msg']}") from None
+        raise IsodistillError(f"evaluation option {': '.join(first_fault(error))}") from None
     _check_splits(data, config)
     wanted, tasks = _prepare(benchmarks, config, include)
     if out is not None:

@@ -11,6 +11,7 @@ from isodistill.errors import IsodistillError
 from isodistill.evaluation.probe import Decodability
 from isodistill.files import write_text_atomically
 from isodistill.statistics.bootstrap import Estimate
+from isodistill.validation import first_fault
 
 
 class _Model(BaseModel):
@@ -255,8 +256,7 @@ class Evaluation(_Model):
         except OSError as error:
             raise IsodistillError(f"Cannot read the evaluation {path}: {error.strerror}; evaluate first.") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the top level"
+            place, reason = first_fault(error, "the top level")
             raise IsodistillError(
-                f"{path} is not an evaluation of this version: {first['msg']} at {place}; evaluate anew."
+                f"{path} is not an evaluation of this version: {place}: {reason}; evaluate anew."
             ) from error

@@ -20,6 +20,7 @@ from isodistill.isomers.families import Family, make_family
 from isodistill.isomers.packs import DEFAULT_UNSEEN_PACKS, TRAINING_PACKS, Pack, load_pack
 from isodistill.isomers.shortcut import Shortcut, check_packs
 from isodistill.isomers.splits import SPLITS, Group, SplitBy, SplitSpec
+from isodistill.validation import first_fault
 
 
 def _depths(bounds: tuple[int, int]) -> tuple[int, int]:
@@ -134,11 +135,8 @@ def make_config(**values: Any) -> GenerationConfig:
     try:
         config = GenerationConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the combination of fields"
-        raise IsodistillError(
-            f"In the generation config, {place}: {first['msg'].removeprefix('Value error, ')}; mend it."
-        ) from None
+        place, reason = first_fault(error, known=GenerationConfig.model_fields)
+        raise IsodistillError(f"In the generation config, {place}: {reason}; mend it.") from None
     prepare(config)
     return config
 
@@ -153,9 +151,18 @@ def prepare(config: GenerationConfig) -> tuple[Family, dict[str, Pack]]:
         The family with its options, and every domain pack by its id.
 
     Raises:
-        IsodistillError: If a family, option or pack is unknown, or the shortcut does not fit the packs and domains.
+        IsodistillError: If a family, option or pack is unknown, a depth is beyond the family's, or the shortcut does
+            not fit the packs and domains.
     """
     family = make_family(config.family, config.options)
+    for name, (_, most) in (("depth", config.depth), ("deeper", config.deeper_depths)):
+        wanted = name == "depth" or config.test_sets > 0
+        if wanted and family.max_depth is not None and most > family.max_depth:
+            said = " (by default the two depths above depth)" if name == "deeper" and config.deeper is None else ""
+            raise IsodistillError(
+                f"Problems of the family {family.name!r} have a depth of {family.max_depth} at most, and {name}{said} "
+                f"asks for {most}: lower it."
+            )
     packs = {name: load_pack(name) for name in (*config.domains, *config.unseen_domains)}
     if config.shortcut is not None:
         source = config.shortcut.sentences_of

@@ -19,6 +19,7 @@ from isodistill.errors import IsodistillError
 from isodistill.isomers.card import CardInfo, card_text, data_digest, read_card
 from isodistill.isomers.packs import register_packs, write_packs
 from isodistill.isomers.sets import IsomerSet
+from isodistill.validation import first_fault
 
 MEMBER_TYPE = pa.struct([(name, pa.string()) for name in ("domain", "prompt", "completion", "formal", "cue")])
 
@@ -308,7 +309,7 @@ def _read_row(row: dict[str, Any], path: Path) -> IsomerSet:
         if len(place) > 1 and place[0] == "members" and isinstance(place[1], int):
             domain = f", domain {(row['members'][place[1]] or {}).get('domain')!r}"
         field = str(place[-1]) if place else "the row"
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = first_fault(error)[1]
         raise IsodistillError(
             f"In {path}, set {name!r}{domain}, {field}: {reason}; mend the row or generate the data again."
         ) from None

@@ -12,6 +12,7 @@ from isodistill.errors import IsodistillError
 from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.packs import Pack, available_packs, load_pack
 from isodistill.lab.vocabulary import pack_pieces
+from isodistill.validation import first_fault
 
 REVISION = 4
 """Raised whenever the same configuration would give other weights: how text is drawn, or how training goes."""
@@ -129,8 +130,5 @@ def make_lab_config(**values: object) -> LabConfig:
     try:
         return LabConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the combination of fields"
-        raise IsodistillError(
-            f"In the lab student's configuration, {place}: {first['msg'].removeprefix('Value error, ')}; mend it."
-        ) from None
+        place, reason = first_fault(error, known=LabConfig.model_fields)
+        raise IsodistillError(f"In the lab student's configuration, {place}: {reason}; mend it.") from None

@@ -13,6 +13,7 @@ from isodistill.errors import IsodistillError
 from isodistill.evaluation.items import split_sort_key
 from isodistill.evaluation.results import Evaluation
 from isodistill.files import write_text_atomically
+from isodistill.validation import first_fault
 
 
 class RunSummary(BaseModel):
@@ -74,10 +75,9 @@ class RunSummary(BaseModel):
         except OSError as error:
             raise IsodistillError(f"Cannot read the run summary {path}: {error.strerror}; train first.") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the top level"
+            place, reason = first_fault(error, "the top level")
             raise IsodistillError(
-                f"{path} is not a run summary of this version: {first['msg']} at {place}; run the training anew."
+                f"{path} is not a run summary of this version: {place}: {reason}; run the training anew."
             ) from error
 
 

@@ -14,6 +14,7 @@ from isodistill.errors import IsodistillError
 from isodistill.evaluation.results import EvaluationConfig
 from isodistill.isomers.config import GenerationConfig
 from isodistill.methods.base import Choice, Range
+from isodistill.validation import first_fault
 
 Rule = Literal["validation", "leave_one_domain_out", "oracle"]
 Control = Literal["shuffled_domains", "slow_erm", "no_cue", "untuned"]
@@ -286,9 +287,7 @@ def parse_study(values: Mapping[str, Any], where: str) -> StudyConfig:
     try:
         return StudyConfig.model_validate(_numbers(dict(values)))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the combination of fields"
-        raise IsodistillError(f"{where}, {place}: {first['msg'].removeprefix('Value error, ')}; mend it") from None
+        raise IsodistillError(f"{where}, {': '.join(first_fault(error))}; mend it") from None
 
 
 def _numbers(value: Any) -> Any:

@@ -14,6 +14,7 @@ from isodistill.errors import IsodistillError
 from isodistill.files import check_writable, write_text_atomically
 from isodistill.study.cells import Cell, Stage
 from isodistill.study.config import StudyConfig
+from isodistill.validation import first_fault
 
 STUDY_FILE = "study.json"
 PLAN_FILE = "plan.json"
@@ -118,9 +119,7 @@ class StudyFolder:
         except OSError as error:
             raise IsodistillError(f"{file} cannot be read ({error.strerror}): give the folder of a study") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise IsodistillError(f"{file} is damaged at {place}: {first['msg']}") from None
+            raise IsodistillError(f"{file} is damaged at {': '.join(first_fault(error))}") from None
 
     @classmethod
     def create(cls, root: Path, config: StudyConfig) -> Self:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isodistill.errors import IsodistillError
+from isodistill.validation import first_fault
 
 
 class Sampling(BaseModel):
@@ -85,6 +86,5 @@ def make_sampling(**values: object) -> Sampling:
     try:
         return Sampling.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = f"{first['loc'][0]}: " if first["loc"] else ""
-        raise IsodistillError(f"the sampling is wrong: {field}{first['msg'].removeprefix('Value error, ')}") from None
+        fault = first_fault(error, known=Sampling.model_fields)
+        raise IsodistillError(f"the sampling is wrong, {': '.join(fault)}") from None

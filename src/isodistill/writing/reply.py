@@ -14,6 +14,7 @@ from isodistill.logic.formula import Formula
 from isodistill.logic.notation import NotationError
 from isodistill.logic.repairs import parse_with_repairs
 from isodistill.teachers.judge import MAX_CHARACTERS
+from isodistill.validation import first_fault
 
 MAX_SENTENCE, MAX_FORMULA, MAX_PHRASE, MAX_NAME, MAX_PARTS = 800, 2000, 120, 60, 100
 """The most characters of a sentence, a formula, a phrase and a name, and the most premises and symbols of a reply."""
@@ -129,9 +130,8 @@ def load_reply(text: str, finish: str, form: type[_Form]) -> tuple[_Form, tuple[
     try:
         value = form.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])[:80] or "the object"
-        raise Rejected("wrong form", f"{place}: {first['msg']}") from None
+        place, reason = first_fault(error, "the object", form.model_fields)
+        raise Rejected("wrong form", f"{place[:80]}: {reason}") from None
     around = [part for part in (text[:start], text[end:]) if part.strip()]
     if not around:
         return value, ()

@@ -100,6 +100,7 @@ class Allocation(Family):
     kinds: ClassVar[tuple[str, ...]] = (
         *("row", "at", "not_at", "before", "next_after", "places_after", "adjacent", "judge_at"),
     )
+    max_depth: ClassVar[int | None] = MAX_PEOPLE - 2
 
     others: Range = (2, 3)
     distractors: Range = (0, 1)
@@ -129,7 +130,7 @@ class Allocation(Family):
         Raises:
             IsodistillError: If the depth needs more individuals than `MAX_PEOPLE`, or no clues were found.
         """
-        if depth + 2 > MAX_PEOPLE:
+        if depth > MAX_PEOPLE - 2:
             raise IsodistillError(f"An allocation has a depth of {MAX_PEOPLE - 2} at most, not {depth}; lower it.")
         people = min(MAX_PEOPLE, depth + 1 + rng.randint(*self.others))
         for _ in range(MAX_ATTEMPTS):

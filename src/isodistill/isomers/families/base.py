@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.skeleton import Skeleton
+from isodistill.validation import first_fault
 
 Verdict = Literal["True", "False", "Unknown"]
 VERDICTS: tuple[Verdict, ...] = ("True", "False", "Unknown")
@@ -48,6 +49,9 @@ class Family(BaseModel, ABC):
 
     kinds: ClassVar[tuple[str, ...]]
     """The statement kinds that its problems use."""
+
+    max_depth: ClassVar[int | None] = None
+    """The greatest depth that its problems can have, where there is one."""
 
     @property
     @abstractmethod
@@ -115,10 +119,8 @@ def build_family(family: type[Family], options: dict[str, Any]) -> Family:
     try:
         return family.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "combination"
-        known = ", ".join(family.model_fields)
+        place, reason = first_fault(error)
         raise IsodistillError(
-            f"In the options of family {family.name!r}, {place}: {first['msg'].removeprefix('Value error, ')}; "
-            f"the options are {known}."
+            f"In the options of family {family.name!r}, {place}: {reason}; "
+            f"the options are {', '.join(family.model_fields)}."
         ) from None

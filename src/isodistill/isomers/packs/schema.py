@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.statements import STATEMENT_KINDS, StatementKind
+from isodistill.validation import first_fault
 
 MIN_WORDS = {"individual": 60, "property": 60, "relation": 2, "agent": 16, "item": 8}
 """How many words of each sort a pack must offer, so that no problem runs out and few share their words."""
@@ -291,8 +292,5 @@ def build_pack(data: Any, name: str) -> Pack:
     try:
         return Pack.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the pack"
-        raise IsodistillError(
-            f"In the domain pack {name}, {field}: {first['msg'].removeprefix('Value error, ')}; mend the file."
-        ) from None
+        field, reason = first_fault(error, "the pack", Pack.model_fields)
+        raise IsodistillError(f"In the domain pack {name}, {field}: {reason}; mend the file.") from None
