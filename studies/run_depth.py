@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from isodistill.answers import format_completion, same_answer, split_completion
 from isodistill.evaluation.generation import generate_completions
 from isodistill.files import write_text_atomically
-from isodistill.isomers.families import make_family
+from isodistill.isomers.families import FAMILIES, make_family
 from isodistill.isomers.packs import Pack, Relation, load_pack
 from isodistill.isomers.render import Wording, content, render
 from isodistill.isomers.skeleton import Skeleton
@@ -281,6 +281,20 @@ def _pad(rows: list[tuple[list[int], list[float]]]) -> tuple[torch.Tensor, torch
     return ids, weights
 
 
+def asked_depths(protocol: Protocol, family: str) -> range:
+    """Tells at which depths a family's problems are asked.
+
+    Args:
+        protocol: The protocol.
+        family: The family.
+
+    Returns:
+        The depths that are taught and those beyond, as far as the family goes.
+    """
+    deepest = protocol.depths[1] + protocol.beyond
+    return range(protocol.depths[0], min(deepest, FAMILIES[family].max_depth or deepest) + 1)
+
+
 def asked_problems(protocol: Protocol, family: str, depth: int) -> list[Problem]:
     """Draws what every student is asked.
 
@@ -356,7 +370,7 @@ def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK)
             model, tokenizer = teach(own, seed)
             model.save_pretrained(work / f"{family}-{seed}")
             tokenizer.save_pretrained(work / f"{family}-{seed}")
-            for depth in range(protocol.depths[0], protocol.depths[1] + protocol.beyond + 1):
+            for depth in asked_depths(protocol, family):
                 right = ask(own, model, tokenizer, asked_problems(own, family, depth))
                 by_depth.setdefault(str(depth), {})[str(seed)] = right
                 sys.stderr.write(f"{family}, seed {seed}, depth {depth}: {right.count('1') / len(right):.3f}\n")

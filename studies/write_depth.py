@@ -146,12 +146,13 @@ def table(trends: Mapping[str, FamilyTrend], raw: Mapping[str, Any]) -> list[str
         The lines of a Markdown table; a slope is bold where accuracy falls beyond doubt.
     """
     first = next(iter(trends.values()))
-    titles = [f"depth {depth}" if depth <= first.taught else f"depth {depth}, not taught" for depth in first.by_depth]
+    depths = sorted({depth for found in trends.values() for depth in found.by_depth})
+    titles = [f"depth {depth}" if depth <= first.taught else f"depth {depth}, not taught" for depth in depths]
     header = ["family", "chance", *titles, f"points for each step to {first.taught}", "p (Holm)"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for family, p in _corrected(trends).items():
         found = trends[family]
-        cells = [f"{_percent(each)} [{100 * each.low:.1f}, {100 * each.high:.1f}]" for each in found.by_depth.values()]
+        cells = [_cell(found.by_depth.get(depth)) for depth in depths]
         slope = f"{100 * found.slope.value:+.1f} [{100 * found.slope.low:+.1f}, {100 * found.slope.high:+.1f}]"
         slope = f"**{slope}**" if _falls(found, p) else slope
         chance = f"{100 * found.chance:.1f}" if found.chance else "0"
@@ -243,6 +244,12 @@ def _falls_beyond(found: FamilyTrend) -> bool:
     known = [each.value for depth, each in found.by_depth.items() if depth <= found.taught]
     new = [each.value for depth, each in found.by_depth.items() if depth > found.taught]
     return bool(new) and max(new) < min(known)
+
+
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    return f"{_percent(estimate)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def _percent(estimate: Estimate) -> str:

@@ -130,15 +130,15 @@ def test_the_same_clues_and_places_serve_either_answer() -> None:
 
 
 def test_an_allocation_that_is_too_deep_is_an_error() -> None:
-    with pytest.raises(IsodistillError, match="a depth of 6 at most, not 9"):
+    with pytest.raises(IsodistillError, match="a depth of 5 at most, not 9"):
         make_family("allocation").sample(Random(0), MAX_PEOPLE + 1, 0)
     # A config is refused before anything is drawn.
     with pytest.raises(IsodistillError, match="depth asks for 7"):
         make_config(family="allocation", depth=(1, 7))
-    with pytest.raises(IsodistillError, match=r"deeper \(by default the two depths above depth\) asks for 7"):
-        make_config(family="allocation", depth=(1, 5))
-    make_config(family="allocation", depth=(1, 5), deeper=(6, 6))
-    make_config(family="allocation", depth=(1, 6), test_sets=0)
+    with pytest.raises(IsodistillError, match=r"deeper \(by default the two depths above depth\) asks for 6"):
+        make_config(family="allocation", depth=(1, 4))
+    make_config(family="allocation", depth=(1, 4), deeper=(5, 5))
+    make_config(family="allocation", depth=(1, 5), test_sets=0)
 
 
 @settings(max_examples=20, deadline=None)

@@ -52,8 +52,8 @@ def test_the_raw_results_are_those_of_the_protocol() -> None:
     raw = json.loads(WRITE.RESULTS.read_text())
     assert raw["protocol"] == PROTOCOL.model_dump(mode="json")
     assert set(raw["right"]) == set(PROTOCOL.families) == set(FAMILIES)
-    for by_depth in raw["right"].values():
-        assert list(by_depth) == [str(n) for n in range(PROTOCOL.depths[0], PROTOCOL.depths[1] + PROTOCOL.beyond + 1)]
+    for family, by_depth in raw["right"].items():
+        assert list(by_depth) == [str(depth) for depth in RUN.asked_depths(PROTOCOL, family)]
         for by_seed in by_depth.values():
             assert list(by_seed) == [str(seed) for seed in PROTOCOL.seeds]
             assert {len(marks) for marks in by_seed.values()} == {PROTOCOL.problems}
@@ -67,7 +67,7 @@ def test_what_is_finished_so_far_stands_in_the_docs() -> None:
         found = WRITE.trend(family, raw)
         values = [f"{100 * each.value:.1f}" for each in found.by_depth.values()]
         slope = f"{100 * found.slope.value:+.1f} [{100 * found.slope.low:+.1f}, {100 * found.slope.high:+.1f}]"
-        row = f"| {family} | {' | '.join(values)} | {slope} | {found.p:.3f} |"
+        row = f"| {family} | {' | '.join(values)} | {slope} | {WRITE._p_text(found.p)} |"
         assert row in (ROOT / "docs" / "isomers.md").read_text()
 
 
@@ -75,13 +75,22 @@ def test_what_is_finished_so_far_stands_in_the_docs() -> None:
 def test_the_unknown_problems_are_as_hard_as_the_docs_say() -> None:
     raw = json.loads(PART.read_text())
     spans = []
-    for family in ("deduction", "syllogism"):
+    for family in ("deduction", "statute"):
         assert RUN.make_family(family, PROTOCOL.families[family]).classes[2] == "Unknown"
-        marks = [raw["right"][family][depth]["63"][2::3] for depth in "1234"]
+        marks = [raw["right"][family][depth]["64"][2::3] for depth in "1234"]
         shares = [100 * each.count("1") / len(each) for each in marks]
         spans.append(f"{min(shares):.0f} to {max(shares):.0f}%")
-    said = f"answer {spans[0]} rightly in deduction and {spans[1]} in syllogism"
+    said = f"answer {spans[0]} rightly in deduction and {spans[1]} in statute"
     assert said in " ".join((ROOT / "docs" / "isomers.md").read_text().split())
+
+
+def test_what_problems_without_decoys_gave_stands_in_the_docs() -> None:
+    right = json.loads(RUN.RESULTS.with_name("without_decoys.json").read_text())["right"]
+    for family in ("deduction", "syllogism"):
+        (marks,) = zip(*(by_seed.values() for by_seed in right[family].values()), strict=True)
+        values = [f"{100 * each.count('1') / len(each):.1f}" for each in marks]
+        said = f"{family} {', '.join(values[:3])} and {values[3]}, then {values[4]} and {values[5]}"
+        assert said in " ".join((ROOT / "docs" / "isomers.md").read_text().split())
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -100,7 +100,7 @@ class Allocation(Family):
     kinds: ClassVar[tuple[str, ...]] = (
         *("row", "at", "not_at", "before", "next_after", "places_after", "adjacent", "judge_at"),
     )
-    max_depth: ClassVar[int | None] = MAX_PEOPLE - 2
+    max_depth: ClassVar[int | None] = MAX_PEOPLE - 3
 
     others: Range = (2, 3)
     distractors: Range = (0, 1)
@@ -130,8 +130,8 @@ class Allocation(Family):
         Raises:
             IsodistillError: If the depth needs more individuals than `MAX_PEOPLE`, or no clues were found.
         """
-        if depth > MAX_PEOPLE - 2:
-            raise IsodistillError(f"An allocation has a depth of {MAX_PEOPLE - 2} at most, not {depth}; lower it.")
+        if self.max_depth is not None and depth > self.max_depth:
+            raise IsodistillError(f"An allocation has a depth of {self.max_depth} at most, not {depth}; lower it.")
         people = min(MAX_PEOPLE, depth + 1 + rng.randint(*self.others))
         for _ in range(MAX_ATTEMPTS):
             first, right, wrong = rng.sample(range(1, people + 1), 3)
