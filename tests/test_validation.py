@@ -11,6 +11,8 @@ from isodistill.validation import first_fault
 
 
 class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     rate: float = Field(default=0.1, gt=0, lt=1)
 
 
@@ -60,6 +62,7 @@ class Model(BaseModel):
         ({"inner": {"rate": 0}}, "inner.rate: must be greater than 0, not 0"),
         ({"inner": {"rate": 1}}, "inner.rate: must be less than 1, not 1"),
         ({"inner": {"rate": "x" * 100}}, f"inner.rate: must be a number, not '{'x' * 39}..."),
+        ({"inner": {"rat": 1}}, "inner.rat: there is no such field"),
         ({"inner": 3}, "inner: must be a mapping, not 3"),
         ({"each": {"erm": {"rate": 2}}}, "each.erm.rate: must be less than 1, not 2"),
         ({"each": [1]}, "each: must be a mapping, not [1]"),

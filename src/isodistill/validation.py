@@ -42,7 +42,7 @@ def first_fault(
     Args:
         error: What pydantic raised.
         whole: Names the place of a fault that no single field has.
-        known: The names of the fields, told where one is unknown.
+        known: The names of the outermost fields, told where one of these is unknown.
 
     Returns:
         The place, such as ``training.learning_rate``, and the reason, such as ``must be greater than 0, not -1``:
@@ -50,6 +50,7 @@ def first_fault(
     """
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or whole
+    known = known if len(first["loc"]) == 1 else None  # an inner model has other fields
     return place, _reason(first["type"], first["msg"], first["input"], first.get("ctx", {}), known)
 
 

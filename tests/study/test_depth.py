@@ -201,6 +201,13 @@ def test_depths_that_were_not_taught_are_shown_and_do_not_count_in_the_trend() -
     assert level.p == pytest.approx(1)
     assert "depth 5, not taught" in WRITE.table({"deduction": level}, raw_results([0.7]))[0]
     assert "below every one that was in deduction" in WRITE.verdict({"deduction": level})
+    # A family that ends sooner leaves its cell empty.
+    table = WRITE.table(
+        {"statute": WRITE.trend("deduction", raw_results([0.7] * 4)), "deduction": level}, raw_results([0.7])
+    )
+    assert "depth 5, not taught" in table[0]
+    assert table[2].count("| - |") == 1
+    assert "| - |" not in table[3]
     partly = WRITE.trend("deduction", raw_results([0.7, 0.7, 0.7, 0.3, 0.4]))
     assert "below every one that was in none" in WRITE.verdict({"deduction": partly})
 

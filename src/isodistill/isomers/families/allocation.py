@@ -100,7 +100,7 @@ class Allocation(Family):
     kinds: ClassVar[tuple[str, ...]] = (
         *("row", "at", "not_at", "before", "next_after", "places_after", "adjacent", "judge_at"),
     )
-    max_depth: ClassVar[int | None] = MAX_PEOPLE - 3
+    max_depth: ClassVar[int | None] = MAX_PEOPLE - 3  # the first of the chain, and two others
 
     others: Range = (2, 3)
     distractors: Range = (0, 1)
@@ -128,7 +128,7 @@ class Allocation(Family):
             The skeleton.
 
         Raises:
-            IsodistillError: If the depth needs more individuals than `MAX_PEOPLE`, or no clues were found.
+            IsodistillError: If the depth is beyond `max_depth`, or no clues were found.
         """
         if self.max_depth is not None and depth > self.max_depth:
             raise IsodistillError(f"An allocation has a depth of {self.max_depth} at most, not {depth}; lower it.")

@@ -66,6 +66,7 @@ def _why_open(
 ) -> Iterator[tuple[Formula, Formula, Obstacle]]:
     """Yields the obstacles of every rule that could show one of the wanted literals of an atom."""
     (subject,) = atom.args
+    asked = len(wanted) > 1  # the question itself, which either literal would settle
     seen |= {atom.predicate}
     for rule in premises:
         if not isinstance(rule, Forall) or not isinstance(rule.body, Implies):
@@ -81,7 +82,7 @@ def _why_open(
             assert isinstance(below, Atom)
             if not refuted and below.predicate not in seen:
                 yield from _why_open(premises, below, (condition,), seen)
-        elif atom.predicate in predicates(condition) and (len(wanted) > 1 or entails(premises, conclusion)):
+        elif atom.predicate in predicates(condition) and (asked or entails(premises, conclusion)):
             yield rule, condition, "backwards"
 
 
