@@ -57,6 +57,7 @@ class Protocol(BaseModel):
     Attributes:
         domain: The domain pack that the words come from.
         words: How many of the pack's words of each sort are used.
+        words_of: The same for families that need more, by name.
         templates: The wording of each kind of statement, as terse as can be.
         families: The problem families by name, with the options that differ from their defaults.
         depths: The least and the most depth, taught alike.
@@ -78,6 +79,7 @@ class Protocol(BaseModel):
 
     domain: str
     words: int
+    words_of: dict[str, int] = {}
     templates: dict[str, str]
     families: dict[str, dict[str, Any]]
     depths: tuple[int, int]
@@ -165,7 +167,8 @@ def draw_problem(protocol: Protocol, rng: Random, family: str, depth: int, turn:
 
 
 def _draw_lexicon(protocol: Protocol, rng: Random, skeleton: Skeleton) -> dict[str, str]:
-    words = {sort: list(known)[: protocol.words] for sort, known in terse_pack(protocol).words.items()}
+    count = protocol.words_of.get(skeleton.family, protocol.words)
+    words = {sort: list(known)[:count] for sort, known in terse_pack(protocol).words.items()}
     for known in words.values():
         rng.shuffle(known)
     return {symbol.name: words[symbol.sort].pop() for symbol in skeleton.symbols}

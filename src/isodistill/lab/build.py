@@ -24,6 +24,8 @@ CONFIG_FILE = "lab.json"
 """The configuration, beside the weights."""
 
 _SAMPLES = 3000  # texts read for the teacher's phrases; a phrase that none of them holds becomes <unk>
+_RETIRED = "just properties these three two would"
+"""Words of phrases that the teacher no longer uses: a student's first weights hang on the size of its vocabulary."""
 
 
 def lab_folder(config: LabConfig, cache: Path) -> Path:
@@ -114,4 +116,4 @@ def _vocabulary(config: LabConfig) -> list[str]:
         "".join(prompt + completion for prompt, completion in draw_text(solved, -1 - number))
         for number in range(_SAMPLES)
     )
-    return collect_vocabulary(texts, config.packs)
+    return collect_vocabulary([_RETIRED, *texts], config.packs)

@@ -56,12 +56,11 @@ class Clue(NamedTuple):
         if self.second < 0:
             return (first == self.number) == (self.kind == "at")
         ahead = first - places[self.second]
-        return {
-            "before": ahead < 0,
-            "next_after": ahead == 1,
-            "places_after": ahead == self.number,
-            "adjacent": abs(ahead) == 1,
-        }[self.kind]
+        if self.kind == "places_after":  # most clues are of this kind
+            return ahead == self.number
+        if self.kind == "before":
+            return ahead < 0
+        return ahead == 1 or (ahead == -1 and self.kind == "adjacent")
 
     def names(self, place: int) -> bool:
         """Tells whether the clue says of a place who is there, or who is not.
@@ -179,29 +178,32 @@ class Allocation(Family):
         needed = list(itertools.chain.from_iterable(steps))
         clues = list(needed)
         candidates = [
-            clue
-            for clue in _all_clues(people)
-            if clue.holds(places) and clue not in clues and not any(map(clue.names, unnamed))
+            clue for clue in _unnaming(people, frozenset(unnamed)) if clue.holds(places) and clue not in needed
         ]
         # A clue about one place of somebody else would often give that place away: the weaker ones come first.
         rng.shuffle(candidates)
         candidates.sort(key=lambda clue: clue.kind == "at")
         wanted = rng.randint(*self.distractors)
+        left = _left(people, clues)
+        # What each of the chain's clues leaves when it is the one that is missing: it must not fix the target.
+        without = [_left(people, [clue for clue in clues if clue != spare]) for spare in needed]
         for clue in candidates:
-            left = _left(people, clues)
-            if left.bit_count() == 1 and wanted == 0:
+            alone = left.bit_count() == 1
+            if alone and wanted == 0:
                 break
-            useful = left & ~_mask(people, clue)
-            if left.bit_count() == 1:
+            mask = _mask(people, clue)
+            if alone:
                 if clue.kind == "at":
                     continue
                 wanted -= 1
-            elif not useful:
+            elif not left & ~mask:
                 continue
-            if _all_needed(people, [*clues, clue], needed, target):
+            trimmed = [each & mask for each in without]
+            if not any(_fixed(people, each, target) for each in trimmed):
                 clues.append(clue)
-        alone = _left(people, clues).bit_count() == 1
-        return clues if alone and _all_needed(people, clues, needed, target) else None
+                left, without = left & mask, trimmed
+        settled = left.bit_count() == 1 and not any(_fixed(people, each, target) for each in without)
+        return clues if settled else None
 
     def _skeleton(
         self,
@@ -307,6 +309,11 @@ def _all_clues(people: int) -> tuple[Clue, ...]:
     return (*one, *two, *(Clue("adjacent", *pair) for pair in itertools.combinations(range(people), 2)))
 
 
+@lru_cache(maxsize=1024)
+def _unnaming(people: int, places: frozenset[int]) -> tuple[Clue, ...]:
+    return tuple(clue for clue in _all_clues(people) if not any(map(clue.names, places)))
+
+
 def _grid(people: int) -> list[tuple[int, int]]:
     return list(itertools.product(range(people), range(1, people + 1)))
 
@@ -361,11 +368,7 @@ def _deep_places(people: int, clues: Sequence[Clue], target: int, count: int) ->
     return places
 
 
-def _fixed(people: int, clues: Sequence[Clue], person: int) -> bool:
-    left = _left(people, clues)
-    return any(left & ~at == 0 for (who, _), at in _place_masks(people).items() if who == person)
-
-
-def _all_needed(people: int, clues: Sequence[Clue], needed: Sequence[Clue], target: int) -> bool:
-    """Tells whether the target's place stays open if any one of the chain's clues is left out."""
-    return not any(_fixed(people, [clue for clue in clues if clue != spare], target) for spare in needed)
+def _fixed(people: int, left: int, person: int) -> bool:
+    """Tells whether somebody has one place in all arrangements that are left."""
+    masks = _place_masks(people)
+    return any(not left & ~masks[person, place] for place in range(1, people + 1))

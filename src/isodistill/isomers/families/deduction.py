@@ -43,25 +43,27 @@ SUBJECT = Const("subject")
 
 @dataclass
 class _Line:
-    """A chain from a fact to a conclusion; breaking it changes its fact or one of its rules.
+    """A chain from a fact to a conclusion, and what hangs on it.
 
     Args:
         chain: The properties, from the fact's to the conclusion's.
-        fact: What is known.
-        rules: The links, as they are told.
-        derived: How many links hold, from the fact on.
+        facts: What is known; the chain's own fact is the first.
+        rules: The links, in an order in which they can be applied one after another.
         name: Begins the names of what only this chain speaks of.
     """
 
     chain: list[Signed]
-    fact: Formula
+    facts: list[Formula]
     rules: list[Rule]
-    derived: int
     name: str
 
     @classmethod
     def along(cls, chain: list[Signed], name: str) -> _Line:
-        return cls(chain, chain[0].of(SUBJECT), list(itertools.pairwise(chain)), len(chain) - 1, name)
+        return cls(chain, [chain[0].of(SUBJECT)], list(itertools.pairwise(chain)), name)
+
+    @property
+    def premises(self) -> list[Formula]:
+        return [*self.facts, *(_rule(*rule) for rule in self.rules)]
 
 
 class Deduction(Family):
@@ -69,9 +71,13 @@ class Deduction(Family):
 
     The sign of every literal (fact, conditions, conclusions, statement) is drawn for itself, whatever the answer, so
     that neither negation words nor their number tell the answer. Beside the chain stands a decoy: a chain as long, from
-    another fact to the opposite conclusion, which is broken. So a rule that concludes on the property asked
-    about tells nothing by itself: which of the two chains holds, has to be found link by link. Problems with the answer
-    Unknown are made from the same two chains by breaking both once instead of one twice (at depth 1: once):
+    another fact to the opposite conclusion, which leads nowhere. So a rule that concludes on the property asked about
+    tells nothing by itself: which of the two chains holds, has to be found link by link. Where the answer is Unknown,
+    neither does.
+
+    Each of the two chains is forked: it has its shorter end twice, alike link by link, and only one of them joins on to
+    the rest, the right one or the wrong one. So no count of what stands where tells which. The other end, or without a
+    decoy the chain with the answer Unknown, fails to join on in one of these ways:
 
     - polarity: the rule asks for the opposite of what is known;
     - converse: the rule runs the other way round;
@@ -128,23 +134,18 @@ class Deduction(Family):
         last = {"True": statement, "False": statement.opposite()}.get(answer)
         chain.append(last or Signed(statement.name, self._last_sign(rng)))
 
-        # Two breaks whatever the answer: how many conditions nothing meets can be counted without following a chain.
-        lines = [_Line.along(chain, ""), *self._decoy(rng, chain, 1 if answer == "Unknown" or depth == 1 else 2)]
-        if answer == "Unknown" and self.distractor_kinds == "decoy":
-            self._break(rng, lines[0], 1)
+        lines = [_Line.along(chain, "")]
+        if self.distractor_kinds == "decoy":
+            lines.append(self._decoy(rng, chain))
+            for line in lines:
+                self._fork(rng, line, crossed=answer == "Unknown" or line is not lines[0])
         elif answer == "Unknown":
             way = rng.choice(["converse", "gap", "individual", *(["polarity"] if self.negation else [])])
-            self._break_link(rng, lines[0], way, rng.randrange(depth))
-        premises = [premise for line in lines for premise in (line.fact, *(_rule(*rule) for rule in line.rules))]
+            self._break(rng, lines[0], way, rng.randrange(depth))
+        premises = [premise for line in lines for premise in line.premises]
         premises += self._distractors(rng, [line.chain for line in lines])
         # What an Unknown problem lets one derive, it does on both chains; a proof needs no more than its own.
-        proof: list[ProofStep] = []
-        for place, line in enumerate(lines if answer == "Unknown" else lines[:1]):
-            fact = place * (depth + 1)
-            # Step n applies rule n to the fact or to the step before it, whose index counts on from the premises.
-            for n in range(1, line.derived + 1):
-                known = fact if n == 1 else len(premises) + len(proof) - 1
-                proof.append(ProofStep(line.chain[n].of(SUBJECT), (known, fact + n), "modus ponens"))
+        proof = _derived(lines if answer == "Unknown" else lines[:1], len(premises))
         symbols = {name: Symbol(name, "property") for premise in premises for name in predicates(premise)}
         symbols |= {name: Symbol(name, "individual") for premise in premises for name in constants(premise)}
         symbols[SUBJECT.name] = Symbol(SUBJECT.name, "individual")
@@ -166,25 +167,50 @@ class Deduction(Family):
     def _last_sign(self, rng: Random) -> bool:
         return rng.random() < 0.5 if self.negation or "False" in self.answers else True
 
-    def _decoy(self, rng: Random, chain: list[Signed], breaks: int) -> list[_Line]:
-        """Draws a chain to the opposite conclusion, broken in so many places, if there is to be one."""
-        if self.distractor_kinds != "decoy":
-            return []
+    def _decoy(self, rng: Random, chain: list[Signed]) -> _Line:
+        """Draws a chain to the opposite conclusion."""
         end = chain[-1].opposite() if self.negation or "False" in self.answers else chain[-1]
-        line = _Line.along([*(Signed(f"Q{place}", self._sign(rng)) for place in range(len(chain) - 1)), end], "decoy ")
-        self._break(rng, line, breaks)
-        return [line]
+        return _Line.along([*(Signed(f"Q{place}", self._sign(rng)) for place in range(len(chain) - 1)), end], "decoy ")
 
-    def _break(self, rng: Random, line: _Line, breaks: int) -> None:
-        """Breaks a chain at its fact or at rules, each as likely, so that nothing follows from the first break on."""
-        ways = ["converse", "gap", *(["polarity"] if self.negation else [])]
-        for link in sorted(rng.sample(range(-1, len(line.rules)), breaks), reverse=True):
-            self._break_link(rng, line, rng.choice(ways) if link >= 0 else "individual", link)
+    def _fork(self, rng: Random, line: _Line, crossed: bool) -> None:
+        """Doubles the shorter end of a chain, and joins one of the two on to the rest.
 
-    def _break_link(self, rng: Random, line: _Line, way: str, link: int) -> None:
-        line.derived = max(link, 0)
+        Args:
+            rng: The only source of chance.
+            line: The chain, whole; changed in place.
+            crossed: Whether the end with the asked property, or with the fact, is the one that does not join on.
+        """
+        link, depth = rng.randrange(len(line.rules)), len(line.rules)
+        joint = line.chain[link]
+        late = link == 0 or link * 2 >= depth
+        ways = ["gap", *(["polarity"] if self.negation else [])]
+        # The last rule keeps its direction: whether it concludes on what is asked is to be seen at once.
+        ways += ["converse"] if late and link < depth - 1 else []
+        way = rng.choice(ways)
+        loose = joint.opposite() if way == "polarity" else Signed(f"{line.name}loose", self._sign(rng))
+        if not late:
+            start = [Signed(f"{line.name}start {place}", self._sign(rng)) for place in range(link)]
+            line.facts.append(start[0].of(Const(f"{line.name}other")))
+            line.rules[link:link] = itertools.pairwise([*start, loose])
+            if crossed:
+                line.rules[2 * link] = (loose, line.chain[link + 1])
+            return
+        end = [Signed(f"{line.name}end {place}", self._sign(rng)) for place in range(link + 1, depth + 1)]
+        inner = list(itertools.pairwise(end))
+        right, wrong = line.chain[link + 1], end[0]
+        if crossed:
+            right, wrong = wrong, right
+        joined = (joint, right)
+        apart = (wrong, joint) if way == "converse" else (loose, wrong)
+        line.rules[link] = apart if crossed else joined
+        line.rules += [joined if crossed else apart, *inner]
+        if link == 0 and way == "gap" and rng.random() < 0.5:
+            line.facts.append(loose.of(Const(f"{line.name}other")))
+
+    def _break(self, rng: Random, line: _Line, way: str, link: int) -> None:
+        """Breaks a chain at its fact or at a rule, so that nothing follows from there on."""
         if way == "individual":
-            line.fact, line.derived = line.chain[0].of(Const(f"{line.name}other")), 0
+            line.facts[0] = line.chain[0].of(Const(f"{line.name}other"))
             return
         condition, conclusion = line.rules[link]
         if way == "converse":
@@ -227,6 +253,29 @@ class Deduction(Family):
 
     def _sign_at(self, rng: Random, place: int, chain: list[Signed]) -> bool:
         return self._last_sign(rng) if place == len(chain) - 1 else self._sign(rng)
+
+
+def _derived(lines: list[_Line], premises: int) -> tuple[ProofStep, ...]:
+    """Applies the rules of chains, whose premises stand first among all, to what is known of the subject.
+
+    Args:
+        lines: The chains.
+        premises: The number of all premises.
+
+    Returns:
+        A step for each rule that can be applied.
+    """
+    steps: list[ProofStep] = []
+    first = 0
+    for line in lines:
+        places = {fact: first + place for place, fact in enumerate(line.facts)}
+        for place, (condition, conclusion) in enumerate(line.rules, start=first + len(line.facts)):
+            known = places.get(condition.of(SUBJECT))
+            if known is not None:
+                places[conclusion.of(SUBJECT)] = premises + len(steps)
+                steps.append(ProofStep(conclusion.of(SUBJECT), (known, place), "modus ponens"))
+        first += len(line.premises)
+    return tuple(steps)
 
 
 def _rule(condition: Signed, conclusion: Signed) -> Formula:

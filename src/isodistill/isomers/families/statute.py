@@ -23,13 +23,18 @@ class Statute(Family):
     holds as it stands, in classical logic, and a solver can prove the answer from the sentences alone.
 
     The sign of every conclusion, of the innermost fact and of the statement is drawn for itself, whatever the answer.
-    Problems with the answer Unknown have as many sentences: one of the facts is about another individual or another
-    property, so that a provision, or the choice between its two sentences, stays open.
+    Where the answer is Unknown, a fact is missing, so that a provision, or the choice between its two sentences, stays
+    open. Beside the provisions that lead to the statement stands one that leads elsewhere and needs facts of the same
+    sort: it lacks one where the statement can be settled, and lacks none where it cannot. So no count of what stands
+    where tells the answer.
 
     Args:
         shared: The chance that a provision applies under the same condition A as the one before.
         distractors: The least and the most number of extra facts and provisions that settle nothing.
         answers: The answers that occur.
+        decoy: Whether there is the provision beside. Without it problems are shorter, but symbols that stand once tell
+            six answers of ten (docs/isomers.md, Limits): where the answer is Unknown, one of the facts is about another
+            individual or another property.
     """
 
     name: ClassVar[str] = "statute"
@@ -40,6 +45,7 @@ class Statute(Family):
     shared: float = 0.5
     distractors: Range = (0, 2)
     answers: Verdicts = ("True", "False", "Unknown")
+    decoy: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,10 +75,12 @@ class Statute(Family):
 
         facts = [Signed(name, True).of(SUBJECT) for name in dict.fromkeys(conditions)]
         facts.append(status[0].of(SUBJECT))
-        applied = depth
-        if answer == "Unknown":
+        applied, beside = depth, list[Formula]()
+        if self.decoy:
+            applied, beside = _beside(rng, facts, conditions, missing=answer == "Unknown")
+        elif answer == "Unknown":
             applied = self._open(rng, facts, conditions)
-        premises = list(facts)
+        premises = [*facts, *beside]
         proof: list[ProofStep] = []
         pairs = []
         for place in range(depth):
@@ -84,7 +92,7 @@ class Statute(Family):
         premises += self._distractors(rng, [f"S{place}" for place in range(depth + 1)])
         order = list(dict.fromkeys(conditions))
         for place in range(applied):
-            known = len(facts) - 1 if place == 0 else len(premises) + place - 1
+            known = len(order) if place == 0 else len(premises) + place - 1
             rule = pairs[place] + int(status[place].positive)
             uses = (order.index(conditions[place]), known, rule)
             name = "exception" if status[place].positive else "rule with exception"
@@ -107,10 +115,9 @@ class Statute(Family):
     def _open(self, rng: Random, facts: list[Formula], conditions: list[str]) -> int:
         """Puts a useless fact in the place of a needed one; returns how many provisions can still be applied."""
         place = rng.randrange(len(facts))
-        needed = facts[place]
-        positive = needed == Signed(predicates(needed)[0], True).of(SUBJECT)
+        name, positive = _signed(facts[place])
         if rng.random() < 0.5:
-            facts[place] = Signed(predicates(needed)[0], positive).of(Const("other"))
+            facts[place] = Signed(name, positive).of(Const("other"))
         else:
             facts[place] = Signed("gap", positive).of(SUBJECT)
         if place == len(facts) - 1:
@@ -129,6 +136,43 @@ class Statute(Family):
             else:
                 made.append(new.of(SUBJECT if rng.random() < 0.5 else Const(f"E{len(made)}")))
         return made
+
+
+def _beside(rng: Random, facts: list[Formula], conditions: list[str], missing: bool) -> tuple[int, list[Formula]]:
+    """Puts a provision beside those that lead to the statement; one of the two has a useless fact for a needed one.
+
+    The needed fact is one that a single provision asks for, and beyond depth 1 not the last provision: what that one
+    lacks is to be seen from the statement.
+
+    Args:
+        rng: The only source of chance.
+        facts: What the provisions need: their conditions in order, then the innermost exception. Changed in place.
+        conditions: The condition of each provision.
+        missing: Whether the provisions that lead to the statement lack the fact.
+
+    Returns:
+        How many provisions can be applied, and the sentences beside.
+    """
+    order = list(dict.fromkeys(conditions))
+    single = [
+        name for name in order if conditions.count(name) == 1 and (name != conditions[-1] or len(conditions) == 1)
+    ]
+    place = rng.choice([*(order.index(name) for name in single), len(order)])
+    condition, exception = Signed("beside condition", True), Signed("beside exception", rng.random() < 0.5)
+    beside = _provision(condition.name, Signed("beside decided", rng.random() < 0.5), exception.name)
+    given, asked = (condition, exception) if place == len(order) else (exception, condition)
+    lacking = _signed(facts[place]) if missing else asked
+    useless = lacking.of(Const("other")) if rng.random() < 0.5 else Signed("gap", lacking.positive).of(SUBJECT)
+    beside += [given.of(SUBJECT), asked.of(SUBJECT) if missing else useless]
+    if not missing:
+        return len(conditions), beside
+    facts[place] = useless
+    return (0 if place == len(order) else conditions.index(order[place])), beside
+
+
+def _signed(fact: Formula) -> Signed:
+    name = predicates(fact)[0]
+    return Signed(name, fact == Signed(name, True).of(SUBJECT))
 
 
 def _provision(condition: str, exceptionally: Signed, exception: str) -> list[Formula]:

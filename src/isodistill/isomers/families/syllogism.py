@@ -122,8 +122,9 @@ class Syllogism(Family):
     term; deeper problems chain them. The conclusion's form (all, no, some, some not) is drawn for itself; the
     statement is the conclusion or its contradictory. Beside the chain stands a decoy: a chain as long between the same
     two terms, from which the contradictory would follow if it were whole. So the forms of the premises are those of
-    both conclusions, whichever is true. Chains are broken by turning one sentence round or by exchanging the forms of
-    two, where that is enough. Problems with the answer Unknown are the same two chains, both broken.
+    both conclusions, whichever is true. Each of the two has one end twice, and only one of these ends joins on to the
+    rest: the one with the asked term where the chain is whole, the other one where it is not. So no count of the
+    sentences in which a term stands tells which chain is whole. Where the answer is Unknown, neither is.
 
     Args:
         distractors: The least and the most number of extra sentences, each with a term of its own, from which nothing
@@ -249,7 +250,7 @@ def _chain(rng: Random, names: list[str], wanted: Form | None = None) -> tuple[l
 def _beside_a_decoy(
     rng: Random, chain: list[Categorical], names: list[str], statement: Categorical, answer: str
 ) -> list[Categorical]:
-    """Puts a broken chain to the contradictory beside a chain; where nothing is to follow, breaks that one too.
+    """Puts a chain to the contradictory beside a chain, both forked; where nothing is to follow, both are crossed.
 
     Args:
         rng: The only source of chance.
@@ -259,36 +260,66 @@ def _beside_a_decoy(
         answer: What is to be the answer.
 
     Returns:
-        The sentences of the chain, then those of the decoy.
+        The sentences of the chain, then the others.
     """
     conclusion = statement if decide(chain, statement) == "True" else statement.contradictory()
+    own = [f"T{place}" for place in range(len(names))]
     for _ in range(MAX_ATTEMPTS):
-        decoy = _loosened(rng, _chain(rng, names, CONTRADICTORY[conclusion.form])[0])
-        told = [*(_loosened(rng, chain) if answer == "Unknown" else chain), *decoy]
-        spared = [told[:place] + told[place + 1 :] for place in range(len(chain))]
+        decoy = _chain(rng, names, CONTRADICTORY[conclusion.form])[0]
+        forked, beside = _forked(rng, chain, own, "V", crossed=answer == "Unknown")
+        told = [*forked, *itertools.chain(*_forked(rng, decoy, names, "W", crossed=True)), *beside]
         if witnesses(told) is None or decide(told, statement) != answer:
             continue
-        # The decoy neither proves anything by itself nor shortens the proof.
+        # What stands beside the chain neither proves anything by itself nor shortens the proof.
+        spared = [told[:place] + told[place + 1 :] for place in range(len(chain))]
         if answer == "Unknown" or all(decide(rest, statement) == "Unknown" for rest in spared):
             return told
-    raise AssertionError("a chain can be broken at any of its links")
+    raise AssertionError("a chain can be crossed at any of its terms")
 
 
-def _loosened(rng: Random, chain: list[Categorical]) -> list[Categorical]:
-    """Turns one sentence of a chain round, or exchanges the forms of two, whether or not that breaks it."""
+def _forked(
+    rng: Random, chain: list[Categorical], names: list[str], letter: str, crossed: bool
+) -> tuple[list[Categorical], list[Categorical]]:
+    """Doubles one end of a chain, the shorter one, from a term on: one of the two ends joins on there, one does not.
+
+    They are alike link by link. The other end begins with a term of its own, or joins on by a sentence turned round,
+    from which nothing follows. If the ends are crossed, terms stand in as many sentences of each form as before, and
+    the chain leads nowhere.
+
+    Args:
+        rng: The only source of chance.
+        chain: The chain.
+        names: Its terms in order.
+        letter: Begins the names of the other end's terms.
+        crossed: Whether the end that does not join on is the one with the asked term.
+
+    Returns:
+        The chain, whole or not, and the sentences of the other end.
+    """
+    joint = rng.randrange(1, len(chain))
+    late = joint * 2 > len(chain) if joint * 2 != len(chain) else rng.random() < 0.5
+    links = range(joint, len(chain)) if late else range(joint - 1, -1, -1)
+    next_to, inner = links[0], len(links) > 1
+    turned = inner and chain[next_to].form in ("all", "some not") and rng.random() < 0.5
+    copies = {
+        name: f"{letter}{place}" for place, name in enumerate(names) if (place > joint if late else place < joint)
+    }
+    if not turned:
+        copies[names[joint]] = f"{letter}{joint}"
+    beside = {place: _renamed(chain[place], copies) for place in links}
     made = list(chain)
-    turned = [place for place, sentence in enumerate(chain) if sentence.form in ("all", "some not")]
-    pairs = [pair for pair in itertools.combinations(range(len(chain)), 2) if len({chain[n].form for n in pair}) == 2]
-    if turned and (not pairs or rng.random() < 0.5):
-        place = rng.choice(turned)
-        made[place] = chain[place].converse()
-    else:
-        one, other = rng.choice(pairs)
-        made[one], made[other] = (
-            chain[one]._replace(form=chain[other].form),
-            chain[other]._replace(form=chain[one].form),
-        )
-    return made
+    if turned:
+        wrong = made if crossed else beside
+        wrong[next_to] = wrong[next_to].converse()
+    elif crossed:
+        made[next_to] = _renamed(made[next_to], {names[joint]: copies[names[joint]]})
+        beside[next_to] = _renamed(beside[next_to], {copies[names[joint]]: names[joint]})
+    return made, list(beside.values())
+
+
+def _renamed(sentence: Categorical, names: dict[str, str]) -> Categorical:
+    subject, predicate = (names.get(term, term) for term in (sentence.subject, sentence.predicate))
+    return Categorical(sentence.form, subject, predicate)
 
 
 def _broken(rng: Random, chain: list[Categorical], statement: Categorical) -> tuple[list[Categorical], Categorical]:

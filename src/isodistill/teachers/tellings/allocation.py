@@ -31,7 +31,7 @@ def tell_allocation(voice: Voice) -> list[str]:
         if not voice.full:
             told.append(sentence(concluded))
         elif step.rule == "elimination":
-            told.append(sentence(f"{used}, and of the other places only one is free, so {concluded}"))
+            told.append(sentence(f"{used}, and only one of the other places is free, so {concluded}"))
         else:
             told.append(sentence(f"{used}, so {concluded}"))
     otherwise = "The statement says otherwise, so it is false."

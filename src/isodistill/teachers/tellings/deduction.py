@@ -1,22 +1,31 @@
-"""Telling deductions: each rule that is applied, or why the rules do not reach the statement."""
+"""Telling deductions: every rule that can be applied, and why the rest do not settle the statement."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from isodistill.isomers.render import sentence
 from isodistill.isomers.skeleton import Skeleton
 from isodistill.logic.formula import Atom, Forall, Formula, Implies, Not, Var, map_leaves, predicates
 from isodistill.logic.solver import entails
+from isodistill.teachers.tellings.search import tell_search
 from isodistill.teachers.tellings.voice import VERDICTS, Voice
 
 Obstacle = Literal["backwards", "refuted", "open"]
 
 
+class _Rule(NamedTuple):
+    """A rule as it applies to the individual in question."""
+
+    condition: Formula
+    conclusion: Formula
+
+
 def tell_deduction(voice: Voice) -> list[str]:
     """Tells a deduction.
+
+    In full, every rule that can be applied is, fact by fact, until one of them settles the statement.
 
     Args:
         voice: The skeleton and its words.
@@ -26,20 +35,37 @@ def tell_deduction(voice: Voice) -> list[str]:
     """
     skeleton = voice.skeleton
     told = [voice.step(place) for place in range(len(skeleton.proof))]
+    if voice.full:
+        searched, settled = _tell_search(voice)
+        # A proof may need a rule backwards, from what its conclusion excludes; the search does not go there.
+        if settled or skeleton.answer == "Unknown":
+            told = searched
     if skeleton.answer != "Unknown":
         return [*told, VERDICTS[skeleton.answer]]
-    statement = skeleton.question
-    claim = statement.body if isinstance(statement, Not) else statement
+    claim = _claim(skeleton)
     if not voice.full:
         return [*told, f"Nothing settles whether {voice.say(claim)}."]
     for rule, condition, obstacle in _obstacles(skeleton):
         reason = {
-            "backwards": "this rule cannot be used backwards",
+            "backwards": f"this does not show that {voice.say(claim)}",
             "refuted": voice.say(_negated(condition)),
             "open": f"nothing shows that {voice.say(condition)}",
         }[obstacle]
         told.append(sentence(f"{voice.say(rule)}, but {reason}"))
     return [*told, f"So it cannot be concluded whether {voice.say(claim)}."]
+
+
+def _tell_search(voice: Voice) -> tuple[list[str], bool]:
+    skeleton = voice.skeleton
+    claim = _claim(skeleton)
+
+    def apply(known: Formula, premise: Formula) -> Formula | None:
+        rule = _applied(premise, claim)
+        return rule.conclusion if rule is not None and rule.condition == known else None
+
+    facts = [premise for premise in skeleton.premises if not isinstance(premise, Forall)]
+    rounds = [(fact, apply) for fact in facts if _atom(fact).args == claim.args]
+    return tell_search(voice, rounds, lambda known: known, lambda known: _atom(known) == claim)
 
 
 @lru_cache(maxsize=1024)
@@ -48,42 +74,42 @@ def _obstacles(skeleton: Skeleton) -> tuple[tuple[Formula, Formula, Obstacle], .
 
     A rule that concludes the property, or its absence, would settle it if its condition held: so its condition is
     known to fail, or is open. A rule that starts from the property says nothing about who has it, except by
-    contraposition where its conclusion is known to fail, and then the statement would be settled.
-
-    Where a condition is open, the rules that conclude it follow in the same way, back to the link that fails; a rule
-    that starts from it is named if its conclusion is known, since only then is it a temptation.
+    contraposition where its conclusion is known to fail, and then the statement would be settled; it is named if its
+    conclusion is known, since only then is it a temptation.
 
     Returns:
         The rule, its condition for the individual in question, and the obstacle.
     """
-    atom = skeleton.question.body if isinstance(skeleton.question, Not) else skeleton.question
-    assert isinstance(atom, Atom)
-    return tuple(_why_open(skeleton.premises, atom, (atom, Not(atom)), frozenset()))
-
-
-def _why_open(
-    premises: tuple[Formula, ...], atom: Atom, wanted: tuple[Formula, ...], seen: frozenset[str]
-) -> Iterator[tuple[Formula, Formula, Obstacle]]:
-    """Yields the obstacles of every rule that could show one of the wanted literals of an atom."""
-    (subject,) = atom.args
-    asked = len(wanted) > 1  # the question itself, which either literal would settle
-    seen |= {atom.predicate}
-    for rule in premises:
-        if not isinstance(rule, Forall) or not isinstance(rule.body, Implies):
+    claim, found = _claim(skeleton), list[tuple[Formula, Formula, Obstacle]]()
+    for premise in skeleton.premises:
+        rule = _applied(premise, claim)
+        if rule is None:
             continue
-        condition, conclusion = (
-            map_leaves(side, lambda leaf: subject if isinstance(leaf, Var) else leaf)
-            for side in (rule.body.left, rule.body.right)
-        )
-        if conclusion in wanted:
-            refuted = entails(premises, _negated(condition))
-            yield rule, condition, "refuted" if refuted else "open"
-            below = condition.body if isinstance(condition, Not) else condition
-            assert isinstance(below, Atom)
-            if not refuted and below.predicate not in seen:
-                yield from _why_open(premises, below, (condition,), seen)
-        elif atom.predicate in predicates(condition) and (asked or entails(premises, conclusion)):
-            yield rule, condition, "backwards"
+        if rule.conclusion in (claim, Not(claim)):
+            refuted = entails(skeleton.premises, _negated(rule.condition))
+            found.append((premise, rule.condition, "refuted" if refuted else "open"))
+        elif claim.predicate in predicates(rule.condition) and entails(skeleton.premises, rule.conclusion):
+            found.append((premise, rule.condition, "backwards"))
+    return tuple(found)
+
+
+def _applied(premise: Formula, claim: Atom) -> _Rule | None:
+    """Reads a premise as a rule about the individual of the claim."""
+    if not isinstance(premise, Forall) or not isinstance(premise.body, Implies):
+        return None
+    (subject,) = claim.args
+    sides = (premise.body.left, premise.body.right)
+    return _Rule(*(map_leaves(side, lambda leaf: subject if isinstance(leaf, Var) else leaf) for side in sides))
+
+
+def _claim(skeleton: Skeleton) -> Atom:
+    return _atom(skeleton.question)
+
+
+def _atom(formula: Formula) -> Atom:
+    atom = _negated(formula) if isinstance(formula, Not) else formula
+    assert isinstance(atom, Atom)
+    return atom
 
 
 def _negated(formula: Formula) -> Formula:

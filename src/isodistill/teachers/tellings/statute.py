@@ -6,6 +6,7 @@ from isodistill.isomers.render import sentence
 from isodistill.isomers.statements import find_kind
 from isodistill.logic.formula import Atom, Const, Formula, Not
 from isodistill.logic.solver import status
+from isodistill.teachers.tellings.search import tell_search
 from isodistill.teachers.tellings.voice import VERDICTS, Voice
 
 
@@ -20,12 +21,40 @@ def tell_statute(voice: Voice) -> list[str]:
     """
     skeleton = voice.skeleton
     told = [voice.step(place) for place in range(len(skeleton.proof))]
+    if voice.full:
+        searched, settled = _tell_search(voice)
+        if settled or skeleton.answer == "Unknown":
+            told = searched
     if skeleton.answer != "Unknown":
         return [*told, VERDICTS[skeleton.answer]]
     claim = _unsigned(skeleton.question)
     if not voice.full:
         return [*told, f"Nothing settles whether {voice.say(claim)}."]
     return [*told, *_open(voice, claim), f"So it cannot be concluded whether {voice.say(claim)}."]
+
+
+def _tell_search(voice: Voice) -> tuple[list[str], bool]:
+    """Applies every provision whose condition holds and whose exception is settled, from the facts on."""
+    premises, claim = voice.skeleton.premises, _unsigned(voice.skeleton.question)
+
+    def condition(premise: Formula) -> tuple[Atom, ...]:
+        _, filling = find_kind(premise, "premise")
+        return (Atom(filling["A"], claim.args),) if "C" in filling else ()
+
+    def apply(known: Formula, premise: Formula) -> Formula | None:
+        kind, filling = find_kind(premise, "premise")
+        if "C" not in filling or not set(condition(premise)) <= set(premises):
+            return None
+        excepted = _signed(Atom(filling["C"], claim.args), kind.name.startswith("override"))
+        return _signed(Atom(filling["B"], claim.args), not kind.name.endswith("_not")) if known == excepted else None
+
+    facts = [premise for premise in premises if find_kind(premise, "premise")[0].name.startswith("fact")]
+    rounds = [(fact, apply) for fact in facts if _unsigned(fact).args == claim.args]
+    return tell_search(voice, rounds, lambda known: known, lambda known: _unsigned(known) == claim, condition)
+
+
+def _signed(atom: Atom, positive: bool) -> Formula:
+    return atom if positive else Not(atom)
 
 
 def _open(voice: Voice, claim: Atom) -> list[str]:
@@ -42,7 +71,8 @@ def _open(voice: Voice, claim: Atom) -> list[str]:
             open_ = f"nothing shows that {voice.say(condition)}"
             reason = f"whether {voice.say(claim)} depends on a provision for {subjects}, but {open_}"
             return [*told, sentence(reason)]
-        told.append(sentence(f"whether {voice.say(claim)} depends on whether {voice.say(exception)}"))
+        said = f"{voice.say(condition)}, so whether {voice.say(claim)} depends on whether {voice.say(exception)}"
+        told.append(sentence(said))
         claim = exception
 
 

@@ -1,16 +1,19 @@
-"""Telling syllogisms: each pair of sentences that is joined, or two worlds that differ about the statement."""
+"""Telling syllogisms: every sentence that leads on from the statement's first term."""
 
 from __future__ import annotations
 
-from isodistill.isomers.families.syllogism import Categorical, read_categorical, witnesses
+from isodistill.isomers.families.syllogism import Categorical, read_categorical
 from isodistill.isomers.render import sentence
-from isodistill.teachers.tellings.voice import VERDICTS, Voice, listed
-
-_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+from isodistill.logic.formula import Formula
+from isodistill.teachers.tellings.search import tell_search
+from isodistill.teachers.tellings.voice import VERDICTS, Voice
 
 
 def tell_syllogism(voice: Voice) -> list[str]:
     """Tells how categorical sentences join.
+
+    In full, all that joins on from the statement's first term is told, until its second term is reached in the form of
+    the statement or of its contradictory.
 
     Args:
         voice: The skeleton and its words.
@@ -19,28 +22,60 @@ def tell_syllogism(voice: Voice) -> list[str]:
         The sentences in order, without the answer line.
     """
     skeleton = voice.skeleton
-    if skeleton.answer != "Unknown":
-        return [*(voice.step(place) for place in range(len(skeleton.proof))), VERDICTS[skeleton.answer]]
     statement = read_categorical(skeleton.question)
-    told = []
+    told = _tell_search(voice, statement) if voice.full else [voice.step(n) for n in range(len(skeleton.proof))]
+    if skeleton.answer != "Unknown":
+        return [*told, VERDICTS[skeleton.answer]]
     if voice.full:
-        told = [_world(voice, statement, "true"), _world(voice, statement.contradictory(), "false")]
+        who = f"{voice.word(statement.subject, 'property')} {voice.pack.kind.plural}"
+        told.append(sentence(f"none of the other sentences leads on from {who}"))
     return [*told, f"So it cannot be concluded whether {voice.say(skeleton.question)}."]
 
 
-def _world(voice: Voice, added: Categorical, verdict: str) -> str:
-    """Describes the least world in which the premises and one more sentence hold."""
-    premises = [read_categorical(premise) for premise in voice.skeleton.premises]
-    world = witnesses([*premises, added])
-    assert world is not None
-    noun, order = voice.pack.kind, list(voice.lexicon)
-    described = [listed(voice.word(name, "property") for name in sorted(one, key=order.index)) for one in world]
-    if not described:
-        return (
-            f"If there were just one {noun.singular}, with none of these properties, the statement would be {verdict}."
-        )
-    count = _COUNTS[len(world)] if len(world) < len(_COUNTS) else str(len(world))
-    only = f"just {count} {noun.singular if len(world) == 1 else noun.plural}"
-    who = f"one {voice.pack.who} is only" if len(world) > 1 else f"{voice.pack.who} is only"
-    those = listed(f"{who} {terms}" for terms in described)
-    return sentence(f"if there were {only}, {those}, all sentences would hold and the statement would be {verdict}")
+def _tell_search(voice: Voice, statement: Categorical) -> list[str]:
+    first = statement.subject
+    wanted = {statement, statement.contradictory()}
+    start = Categorical("all", first, first)
+
+    def step(known: Categorical, premise: Formula) -> Categorical | None:
+        return join(known, read_categorical(premise), first)
+
+    def says(known: Categorical) -> Formula | None:
+        return None if known == start else known.formula
+
+    return tell_search(voice, ((start, step),), says, wanted.__contains__)[0]
+
+
+def join(known: Categorical, link: Categorical, first: str) -> Categorical | None:
+    """Joins what is known about a term and another with a sentence about the other.
+
+    Args:
+        known: A sentence about `first` and another term; "all" with `first` on both sides where nothing is known yet.
+        link: A premise.
+        first: The term that the search began with.
+
+    Returns:
+        What follows about `first` and the premise's other term, with `first` before it wherever that says the same;
+        ``None`` if nothing does.
+    """
+    middle = known.predicate if known.subject == first else known.subject
+    if middle not in (link.subject, link.predicate):
+        return None
+    away = link.subject == middle  # the premise speaks of the middle term first
+    other = link.predicate if away else link.subject
+    if other == first:
+        return None
+    over = known.form == "all" and known.subject == first  # all of the first term are the middle one
+    under = known.form == "all" and known.predicate == first
+    symmetric = link.form in ("no", "some")
+    if (link.form == "all" and away and (over or known.form == "some")) or (
+        link.form == "all" and not away and known.form in ("no", "some not")
+    ):
+        return Categorical(known.form, first, other)
+    if link.form == "all" and not away and under:
+        return Categorical("all", other, first)
+    if link.form == "no" and (over or known.form == "some"):
+        return Categorical("no" if over else "some not", first, other)
+    if under and (symmetric or away) and link.form in ("some", "some not"):
+        return Categorical(link.form, first, other)
+    return None
