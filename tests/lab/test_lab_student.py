@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,16 @@ def test_options_stand_behind_the_name(tmp_path: Path, monkeypatch: pytest.Monke
     for wrong, message in (("lab:steps", "no option"), ("lab:stps=3", "stps"), ("lab:steps=few", "steps")):
         with pytest.raises(IsodistillError, match=message):
             load_student(wrong)
+
+
+def test_what_the_archived_studies_students_read_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change in the texts, or one word more or less, makes other students than the archives name."""
+    monkeypatch.setattr(build, "_SAMPLES", 3000)
+    config = LabConfig()
+    read = "".join(repr(draw_text(config, number)) for number in range(300))
+    known = build._vocabulary(config)
+    assert (config.digest(), len(known)) == ("a2315bf7ed4f2655", 3188)
+    assert [hashlib.sha256(text.encode()).hexdigest()[:12] for text in (read, "\n".join(known))] == [
+        "c082de815308",
+        "eaa6384acfc1",
+    ]

@@ -7,9 +7,7 @@ import re
 import pytest
 
 from isodistill.isomers import IsomerSet, generate, make_config, read_split
-from isodistill.isomers.families.syllogism import Categorical, read_categorical
 from isodistill.isomers.packs import Pack, load_pack
-from isodistill.isomers.packs.schema import word_id
 from isodistill.isomers.parse import parse_prompt
 from isodistill.logic import Formula, entails, status, unique_value
 from isodistill.logic.formula import Const
@@ -55,42 +53,6 @@ def test_every_clause_of_a_proof_follows(sets: dict[str, list[IsomerSet]], famil
             question = parse_prompt(member.prompt, pack).question
             assert status([formula], question) == row.answer
     assert judged > 50
-
-
-def test_the_two_worlds_of_an_open_syllogism_exist_and_differ(sets: dict[str, list[IsomerSet]]) -> None:
-    worlds = 0
-    for row in sets["syllogism"]:
-        if row.answer != "Unknown":
-            continue
-        for member in row.members:
-            pack = load_pack(member.domain)
-            reading = parse_prompt(member.prompt, pack)
-            known = {word_id(word) for word in pack.properties}
-            told = SymbolicTeacher("full").explain(row, member).rationale.split(". ")
-            for sentence, verdict in zip(told[:2], (True, False), strict=True):
-                assert sentence.rstrip(".").endswith(f"would be {str(verdict).lower()}")
-                described = sentence.partition(", ")[2].partition(", all sentences")[0]
-                people = [
-                    {word for word in re.findall(r"[a-z-]+", one) if word in known}
-                    for one in re.split(rf"(?:one )?{pack.who} is only", described)
-                ]
-                people = [person for person in people if person]
-                for premise in reading.premises:
-                    assert holds(read_categorical(premise), people), (member.prompt, sentence)
-                assert holds(read_categorical(reading.question), people) == verdict
-                worlds += 1
-    assert worlds > 10
-
-
-def holds(sentence: Categorical, people: list[set[str]]) -> bool:
-    subjects = [person for person in people if sentence.subject in person]
-    shares = [sentence.predicate in person for person in subjects]
-    return {
-        "all": all(shares),
-        "no": not any(shares),
-        "some": any(shares),
-        "some not": not all(shares),
-    }[sentence.form]
 
 
 def test_an_open_statute_names_what_is_not_known(sets: dict[str, list[IsomerSet]]) -> None:

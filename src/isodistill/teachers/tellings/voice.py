@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from isodistill.isomers.packs import Pack
@@ -72,16 +71,3 @@ class Voice:
         fresh = tuple(use for use in step.uses if not (place and use == before))
         used = ", and ".join(self.say(fact) for fact in self.skeleton.facts(fresh))
         return sentence(f"{used}, so {self.say(step.conclusion)}")
-
-
-def listed(texts: Iterable[str]) -> str:
-    """Lists things in a sentence.
-
-    Args:
-        texts: At least one text.
-
-    Returns:
-        For example ``"a, b and c"``.
-    """
-    *others, last = texts
-    return f"{', '.join(others)} and {last}" if others else last
