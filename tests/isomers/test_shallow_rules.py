@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 
 from isodistill.errors import IsodistillError
 from isodistill.isomers.families import make_family
-from isodistill.isomers.neighbourhood import lookup_accuracy, neighbourhood
+from isodistill.isomers.neighbourhood import count_accuracy, lookup_accuracy, neighbourhood
 from isodistill.isomers.skeleton import Skeleton
 from isodistill.isomers.statements import find_kind
-from isodistill.logic.formula import Atom, Forall, Formula, Implies, Less, Not, constants
+from isodistill.logic.canonical import symbol_profiles
+from isodistill.logic.formula import Atom, Forall, Formula, Implies, Less, Not, constants, rename
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 DRAWS = 600
@@ -157,8 +159,47 @@ def test_a_table_of_neighbourhoods_knows_what_is_in_them_and_no_more() -> None:
     assert whole.low <= whole.accuracy <= whole.high
     assert whole.accuracy > 0.95
     assert near.low < near.chance
-    with pytest.raises(IsodistillError, match="at least 100 problems, there are 3"):
+    with pytest.raises(IsodistillError, match="At least 100 problems are needed to fit a measure, there are 3"):
         lookup_accuracy(drawn("ordering", 3, 3), 1)
+
+
+def test_a_profile_is_where_a_symbol_stands_under_any_name_and_in_any_order() -> None:
+    skeleton = drawn("deduction", 2, 1)[0]
+    profiles = symbol_profiles(skeleton.premises, skeleton.question)
+    assert profiles.total() == len(skeleton.symbols)
+    names = {symbol.name: f"other {symbol.name}" for symbol in skeleton.symbols}
+    turned = [rename(premise, names) for premise in reversed(skeleton.premises)]
+    assert symbol_profiles(turned, rename(skeleton.question, names)) == profiles
+    assert symbol_profiles(skeleton.premises[1:], skeleton.question) != profiles
+
+
+@pytest.mark.parametrize("family", ["deduction", "syllogism", "statute"])
+@pytest.mark.parametrize("depth", [2, 4])
+def test_no_count_tells_the_answer_where_decoys_are_forked(family: str, depth: int) -> None:
+    found = count_accuracy(drawn(family, depth, 1500))
+    assert found.low < found.chance < 0.36
+    assert found.accuracy < 0.42
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("deduction", {"distractor_kinds": "mixed", "answers": ("True", "False"), "distractors": (0, 0)}),
+        ("syllogism", {"decoy": False}),
+        ("statute", {"decoy": False}),
+    ],
+)
+def test_without_decoys_a_count_tells_it(family: str, options: dict[str, Any]) -> None:
+    problems = drawn(family, 3, 900, **options)
+    found = count_accuracy(problems)
+    assert found.asked == 225
+    assert found.accuracy > found.chance + 0.15
+    # What it finds is in the problems: with the answers dealt out anew it finds nothing.
+    dealt = Random(0).sample([one.answer for one in problems], len(problems))
+    blind = count_accuracy([replace(one, answer=answer) for one, answer in zip(problems, dealt, strict=True)])
+    assert blind.low < blind.chance + 0.03
+    with pytest.raises(IsodistillError, match="At least 100 problems are needed to fit a measure, there are 3"):
+        count_accuracy(problems[:3])
 
 
 def test_the_docs_table_is_that_of_the_raw_figures() -> None:
@@ -166,5 +207,9 @@ def test_the_docs_table_is_that_of_the_raw_figures() -> None:
     page = (DOCS / "isomers.md").read_text(encoding="utf-8")
     named = [f"{row['family']}, no decoy" if row["options"] else row["family"] for row in rows]
     for name in named:
-        cells = [f"{100 * row['accuracy']:.0f}" for row, other in zip(rows, named, strict=True) if name == other]
+        cells = [
+            f"{100 * row['accuracy']:.0f} / {100 * row['counts']['accuracy']:.0f}"
+            for row, other in zip(rows, named, strict=True)
+            if name == other
+        ]
         assert f"| {name} | {' | '.join(cells)} |" in page

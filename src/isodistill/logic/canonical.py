@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 from isodistill.logic.formula import Const, Formula, map_leaves, standard_variables
@@ -56,18 +57,32 @@ def structure_hash(premises: Sequence[Formula], question: Formula) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    formulas = [_Piece("premise", premise) for premise in premises] + [_Piece("question", question)]
+    formulas = _pieces(premises, question)
     colours = {symbol: symbol[0] for formula in formulas for symbol in formula.symbols}
     while True:
-        marks: dict[_Symbol, list[str]] = {symbol: [] for symbol in colours}
-        for formula in formulas:
-            for symbol in formula.symbols:
-                marks[symbol].append(formula.coloured(colours, symbol))
-        refined = {symbol: _digest([colours[symbol], *sorted(marks[symbol])]) for symbol in colours}
+        refined = _refined(formulas, colours)
         stable = len(set(refined.values())) == len(set(colours.values()))
         colours = refined
         if stable:
             return _digest(sorted(formula.coloured(colours) for formula in formulas))
+
+
+def symbol_profiles(premises: Sequence[Formula], question: Formula) -> Counter[str]:
+    """Counts the symbols that stand in the same places, as the first round of colour refinement does.
+
+    The profile of a symbol is the formulas in which it stands, with its own places marked and all other symbols alike:
+    "a fact, and the condition of a rule" is one. Who is connected with whom, no profile tells.
+
+    Args:
+        premises: The premises in any order.
+        question: The question.
+
+    Returns:
+        How many symbols have each profile, under a name that means nothing by itself.
+    """
+    formulas = _pieces(premises, question)
+    colours = {symbol: symbol[0] for formula in formulas for symbol in formula.symbols}
+    return Counter(_refined(formulas, colours).values())
 
 
 _Symbol = tuple[str, str]
@@ -96,6 +111,18 @@ class _Piece:
         shown = [f"@{colours[symbol]}" if symbol == marked else colours[symbol] for symbol in self.symbols]
         parts = [shown[int(part)] if place % 2 else part for place, part in enumerate(self._parts)]
         return self._role + "|".join(parts)
+
+
+def _pieces(premises: Sequence[Formula], question: Formula) -> list[_Piece]:
+    return [*(_Piece("premise", premise) for premise in premises), _Piece("question", question)]
+
+
+def _refined(formulas: list[_Piece], colours: dict[_Symbol, str]) -> dict[_Symbol, str]:
+    marks: dict[_Symbol, list[str]] = {symbol: [] for symbol in colours}
+    for formula in formulas:
+        for symbol in formula.symbols:
+            marks[symbol].append(formula.coloured(colours, symbol))
+    return {symbol: _digest([colours[symbol], *sorted(marks[symbol])]) for symbol in colours}
 
 
 def _digest(parts: list[str]) -> str:
