@@ -54,7 +54,7 @@ def _tell_search(voice: Voice, question: Less) -> list[str]:
         return Less(first, thing) if above else Less(thing, first)
 
     rounds = (((True, first), up), ((False, first), down))
-    return tell_search(voice, rounds, says, lambda place: place[1] == second)[0]
+    return tell_search(voice, rounds, says, lambda place: place[1] == second).told
 
 
 def _tell_proof(voice: Voice) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from isodistill.isomers.render import sentence
 from isodistill.logic.formula import Formula
@@ -12,13 +12,27 @@ from isodistill.teachers.tellings.voice import Voice
 State = TypeVar("State")
 
 
+class Search(NamedTuple, Generic[State]):
+    """What a search says and finds.
+
+    Args:
+        told: The sentences.
+        settled: Whether it ended in a place that settles the statement.
+        seen: Every place that it came to, and where it began.
+    """
+
+    told: list[str]
+    settled: bool
+    seen: set[State]
+
+
 def tell_search(
     voice: Voice,
     rounds: Iterable[tuple[State, Callable[[State, Formula], State | None]]],
     says: Callable[[State], Formula | None],
     settled: Callable[[State], bool],
     beside: Callable[[Formula], Iterable[Formula]] = lambda premise: (),
-) -> tuple[list[str], bool]:
+) -> Search[State]:
     """Follows the premises depth first, in the order of the problem, and tells each one with what follows from it.
 
     Which way is taken first does not depend on the answer, so a reader who knows only the problem can tell how a
@@ -32,7 +46,7 @@ def tell_search(
         beside: What else is needed to use a premise.
 
     Returns:
-        The sentences, and whether the search ended in a place that settles the statement.
+        What is said and found.
     """
     premises = voice.skeleton.premises
     told: list[str] = []
@@ -60,5 +74,5 @@ def tell_search(
     for start, step in rounds:
         seen.add(start)
         if follow(start, step):
-            return told, True
-    return told, False
+            return Search(told, True, seen)
+    return Search(told, False, seen)

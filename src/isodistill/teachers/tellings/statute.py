@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from isodistill.isomers.render import sentence
 from isodistill.isomers.statements import find_kind
 from isodistill.logic.formula import Atom, Const, Formula, Not
-from isodistill.logic.solver import status
-from isodistill.teachers.tellings.search import tell_search
+from isodistill.teachers.tellings.search import Search, tell_search
 from isodistill.teachers.tellings.voice import VERDICTS, Voice
+
+
+class _Sentence(NamedTuple):
+    """One of the two sentences of a provision, as it applies to the individual in question.
+
+    Args:
+        condition: When the provision applies.
+        excepted: Whether the exception is made; the sentence speaks of the one or of the other case.
+        decided: What holds then.
+    """
+
+    condition: Formula
+    excepted: Formula
+    decided: Formula
 
 
 def tell_statute(voice: Voice) -> list[str]:
@@ -21,43 +36,52 @@ def tell_statute(voice: Voice) -> list[str]:
     """
     skeleton = voice.skeleton
     told = [voice.step(place) for place in range(len(skeleton.proof))]
+    claim = _unsigned(skeleton.question)
     if voice.full:
-        searched, settled = _tell_search(voice)
-        if settled or skeleton.answer == "Unknown":
-            told = searched
+        search = _tell_search(voice, claim)
+        if skeleton.answer == "Unknown":
+            told = [*search.told, *_open(voice, claim, search.seen)]
+        elif search.settled:
+            told = search.told
     if skeleton.answer != "Unknown":
         return [*told, VERDICTS[skeleton.answer]]
-    claim = _unsigned(skeleton.question)
     if not voice.full:
         return [*told, f"Nothing settles whether {voice.say(claim)}."]
-    return [*told, *_open(voice, claim), f"So it cannot be concluded whether {voice.say(claim)}."]
+    return [*told, f"So it cannot be concluded whether {voice.say(claim)}."]
 
 
-def _tell_search(voice: Voice) -> tuple[list[str], bool]:
+def _tell_search(voice: Voice, claim: Atom) -> Search[Formula]:
     """Applies every provision whose condition holds and whose exception is settled, from the facts on."""
-    premises, claim = voice.skeleton.premises, _unsigned(voice.skeleton.question)
-
-    def condition(premise: Formula) -> tuple[Atom, ...]:
-        _, filling = find_kind(premise, "premise")
-        return (Atom(filling["A"], claim.args),) if "C" in filling else ()
+    premises = voice.skeleton.premises
+    facts: list[Formula] = []
+    provisions: dict[Formula, _Sentence] = {}
+    for premise in premises:
+        kind, filling = find_kind(premise, "premise")
+        if "C" not in filling:
+            facts.append(premise)
+            continue
+        condition, decided, exception = (Atom(filling[slot], claim.args) for slot in "ABC")
+        excepted = _signed(exception, kind.name.startswith("override"))
+        provisions[premise] = _Sentence(condition, excepted, _signed(decided, not kind.name.endswith("_not")))
 
     def apply(known: Formula, premise: Formula) -> Formula | None:
-        kind, filling = find_kind(premise, "premise")
-        if "C" not in filling or not set(condition(premise)) <= set(premises):
+        provision = provisions.get(premise)
+        if provision is None or known != provision.excepted or provision.condition not in facts:
             return None
-        excepted = _signed(Atom(filling["C"], claim.args), kind.name.startswith("override"))
-        return _signed(Atom(filling["B"], claim.args), not kind.name.endswith("_not")) if known == excepted else None
+        return provision.decided
 
-    facts = [premise for premise in premises if find_kind(premise, "premise")[0].name.startswith("fact")]
     rounds = [(fact, apply) for fact in facts if _unsigned(fact).args == claim.args]
-    return tell_search(voice, rounds, lambda known: known, lambda known: _unsigned(known) == claim, condition)
+    conditions = {premise: (provision.condition,) for premise, provision in provisions.items()}
+    return tell_search(
+        voice, rounds, lambda known: known, lambda known: _unsigned(known) == claim, conditions.__getitem__
+    )
 
 
 def _signed(atom: Atom, positive: bool) -> Formula:
     return atom if positive else Not(atom)
 
 
-def _open(voice: Voice, claim: Atom) -> list[str]:
+def _open(voice: Voice, claim: Atom, known: set[Formula]) -> list[str]:
     """Follows the open question down: what settles it, and what that depends on, until something is just not known."""
     premises, (subject,) = voice.skeleton.premises, claim.args
     told: list[str] = []
@@ -66,7 +90,7 @@ def _open(voice: Voice, claim: Atom) -> list[str]:
         if provision is None:
             return [*told, f"Nothing settles whether {voice.say(claim)}."]
         condition, exception = (Atom(name, (subject,)) for name in provision)
-        if status(premises, condition) != "True":
+        if condition not in known:
             subjects = f"{voice.word(condition.predicate, 'property')} {voice.pack.kind.plural}"
             open_ = f"nothing shows that {voice.say(condition)}"
             reason = f"whether {voice.say(claim)} depends on a provision for {subjects}, but {open_}"

@@ -36,14 +36,15 @@ def _tell_search(voice: Voice, statement: Categorical) -> list[str]:
     first = statement.subject
     wanted = {statement, statement.contradictory()}
     start = Categorical("all", first, first)
+    read = {premise: read_categorical(premise) for premise in voice.skeleton.premises}
 
     def step(known: Categorical, premise: Formula) -> Categorical | None:
-        return join(known, read_categorical(premise), first)
+        return join(known, read[premise], first)
 
     def says(known: Categorical) -> Formula | None:
         return None if known == start else known.formula
 
-    return tell_search(voice, ((start, step),), says, wanted.__contains__)[0]
+    return tell_search(voice, ((start, step),), says, wanted.__contains__).told
 
 
 def join(known: Categorical, link: Categorical, first: str) -> Categorical | None:
