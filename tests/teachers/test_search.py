@@ -114,8 +114,9 @@ def whole_ordering(told: Told, found: set[Formula]) -> None:
     asked = told.question
     assert isinstance(asked, Less)
     things = {term for one in told.premises if isinstance(one, Less) for term in (one.left, one.right)}
-    for thing in things - {asked.left}:
-        for claim in (Less(asked.left, thing), Less(thing, asked.left)):
+    for below in (asked.left, asked.right):
+        for thing in things - {below}:
+            claim = Less(below, thing)
             assert entails(told.premises, claim) == (claim in found)
 
 

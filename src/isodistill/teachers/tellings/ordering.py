@@ -1,4 +1,4 @@
-"""Telling orders: every comparison that leads on from the first thing, upwards and then downwards."""
+"""Telling orders: every comparison that leads up from the first thing, then from the second."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from isodistill.logic.formula import Const, Formula, Less, Term
 from isodistill.teachers.tellings.search import tell_search
 from isodistill.teachers.tellings.voice import VERDICTS, Voice
 
-_Place = tuple[bool, Term]
-"""Whether a thing is above the first one, and the thing."""
+_Place = tuple[Term, Term]
+"""One of the two things, and what is known to lie above it: itself, where the search begins."""
 
 
 def tell_ordering(voice: Voice) -> list[str]:
     """Tells how two things are ordered.
 
-    In full, everything that is known to lie above the first of the two is told, then everything below it, until the
-    second is found: whatever the answer, the search begins and goes on alike.
+    In full, everything that lies above the first of the two is told, then everything above the second, until the other
+    one is found: whatever the answer, the search begins and goes on alike. Both rounds lead upwards, since comparisons
+    are looked up more easily by what they begin with.
 
     Args:
         voice: The skeleton and its words.
@@ -41,20 +42,14 @@ def _tell_search(voice: Voice, question: Less) -> list[str]:
 
     def up(place: _Place, premise: Formula) -> _Place | None:
         assert isinstance(premise, Less)
-        return (True, premise.right) if premise.left == place[1] else None
-
-    def down(place: _Place, premise: Formula) -> _Place | None:
-        assert isinstance(premise, Less)
-        return (False, premise.left) if premise.right == place[1] else None
+        return (place[0], premise.right) if premise.left == place[1] else None
 
     def says(place: _Place) -> Formula | None:
-        above, thing = place
-        if thing == first:
-            return None
-        return Less(first, thing) if above else Less(thing, first)
+        below, thing = place
+        return None if thing == below else Less(below, thing)
 
-    rounds = (((True, first), up), ((False, first), down))
-    return tell_search(voice, rounds, says, lambda place: place[1] == second).told
+    rounds = (((first, first), up), ((second, second), up))
+    return tell_search(voice, rounds, says, {(first, second), (second, first)}.__contains__).told
 
 
 def _tell_proof(voice: Voice) -> list[str]:
