@@ -334,6 +334,31 @@ def test_the_command_prints_tables_and_exits_1(honest: Path, copy: Path) -> None
     assert "fault: Split train, domain law: words alone" in bad.output
 
 
+def test_the_tables_fit_80_columns_with_nothing_cut(cued: Path) -> None:
+    printed = CliRunner().invoke(app, ["audit", str(cued), "--no-verify"], env={"COLUMNS": "80"}).stdout
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines()[:-1])) <= 80  # the last line is prose
+    report = audit_dataset(cued, verify=False)
+    for surface in report.surfaces:
+        for result in (surface.words, surface.ngrams, surface.pairs, surface.with_cue):
+            assert result is not None
+            assert f"{result.low:.0%}-{result.high:.0%}" in printed
+
+
+def test_show_folds_a_word_that_is_too_long_for_its_column(small_copy: Path) -> None:
+    word = "#" * 70
+
+    def lengthen(rows: Rows) -> None:
+        for member in rows[0]["members"]:
+            member["completion"] = f"{word}.\nAnswer: {rows[0]['answer']}"
+
+    plant(small_copy, lengthen)
+    row = read_split(small_copy, "train")[0]
+    printed = CliRunner().invoke(app, ["show", str(small_copy), "--set", row.set_id], env={"COLUMNS": "80"}).stdout
+    assert "…" not in printed
+    assert printed.count("#") == len(word) * len(row.members)
+
+
 def test_show_puts_members_side_by_side_and_marks_differences(small_copy: Path) -> None:
     row = read_split(small_copy, "train")[0]
     assert not any(cell.error for line in compare_members(row) for cell in line.cells)

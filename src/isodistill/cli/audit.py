@@ -11,6 +11,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from isodistill.isomers.audit import AuditReport
     from isodistill.isomers.probes import ProbeResult
+    from isodistill.isomers.surface import SurfaceAudit
 
 
 FAULTS_SHOWN = 20
@@ -48,7 +49,7 @@ def audit(
 
 
 def _print_tables(report: AuditReport) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from isodistill.cli.progress import console
 
@@ -57,20 +58,22 @@ def _print_tables(report: AuditReport) -> None:
         told = ", ".join(f"{answer} {count}" for answer, count in sorted(counts.items()))
         answers.add_row(escape(split), str(counts.total()), escape(told))
     console().print(answers)
-    table = Table("split", "domain", "texts", "chance", "words", "runs", "pairs", "words, cue shown", "length")
+    # A table for each split, and an interval below its accuracy, so that 80 columns hold them.
+    by_split: dict[str, list[SurfaceAudit]] = {}
     for surface in report.surfaces:
-        table.add_row(
-            escape(surface.split),
-            escape(surface.domain),
-            str(surface.texts),
-            f"{surface.words.chance:.1%}" if surface.words else "-",
-            _shown(surface.words),
-            _shown(surface.ngrams),
-            _shown(surface.pairs),
-            _shown(surface.with_cue),
-            f"{surface.length.words:+.1f} for {escape(surface.length.answer)}" if surface.length else "-",
-        )
-    console().print(table)
+        by_split.setdefault(surface.split, []).append(surface)
+    for split, surfaces in by_split.items():
+        columns = ("domain", "texts", "chance", "words", "runs", "pairs", "cue shown", "length")
+        table = Table(*(Column(name, overflow="fold") for name in columns), title=escape(f"split {split}"))
+        for surface in surfaces:
+            table.add_row(
+                escape(surface.domain),
+                str(surface.texts),
+                f"{surface.words.chance:.1%}" if surface.words else "-",
+                *(_shown(each) for each in (surface.words, surface.ngrams, surface.pairs, surface.with_cue)),
+                f"{surface.length.words:+.1f} for\n{escape(surface.length.answer)}" if surface.length else "-",
+            )
+        console().print(table)
     unprobed: dict[str, list[str]] = {}
     for surface in report.surfaces:
         if surface.unprobed:
@@ -80,4 +83,4 @@ def _print_tables(report: AuditReport) -> None:
 
 
 def _shown(result: ProbeResult | None) -> str:
-    return f"{result.accuracy:.0%} ({result.low:.0%}-{result.high:.0%})" if result else "-"
+    return f"{result.accuracy:.0%}\n{result.low:.0%}-{result.high:.0%}" if result else "-"

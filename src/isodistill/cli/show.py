@@ -20,7 +20,7 @@ def show(
     split: Annotated[str | None, typer.Option(help="The split. Default: the first that has the set.")] = None,
 ) -> None:
     """Shows one isomer set side by side; a difference in structure is an error and ends in exit code 1."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from isodistill.cli.progress import console
     from isodistill.isomers.compare import compare_members
@@ -51,7 +51,7 @@ def show(
         ),
         highlight=False,
     )
-    table = Table("", *(escape(member.domain) for member in isomer_set.members), show_lines=True)
+    table = Table("", *(Column(escape(one.domain), overflow="fold") for one in isomer_set.members), show_lines=True)
     for row in rows:
         stated = f"[dim]{escape(row.stated)}[/dim]" if row.stated else ""
         table.add_row(f"{escape(row.place)}\n{stated}", *(_shown(cell) for cell in row.cells))
