@@ -187,15 +187,15 @@ class Deduction(Family):
         # The last rule keeps its direction: whether it concludes on what is asked is to be seen at once.
         ways += ["converse"] if late and link < depth - 1 else []
         way = rng.choice(ways)
-        loose = joint.opposite() if way == "polarity" else Signed(f"{line.name}loose", self._sign(rng))
+        loose = joint.opposite() if way == "polarity" else Signed(f"{line.name}loose", joint.positive)
         if not late:
-            start = [Signed(f"{line.name}start {place}", self._sign(rng)) for place in range(link)]
+            start = [Signed(f"{line.name}start {n}", one.positive) for n, one in enumerate(line.chain[:link])]
             line.facts.append(start[0].of(Const(f"{line.name}other")))
             line.rules[link:link] = itertools.pairwise([*start, loose])
             if crossed:
                 line.rules[2 * link] = (loose, line.chain[link + 1])
             return
-        end = [Signed(f"{line.name}end {place}", self._sign(rng)) for place in range(link + 1, depth + 1)]
+        end = [Signed(f"{line.name}end {n}", one.positive) for n, one in enumerate(line.chain[link + 1 :])]
         inner = list(itertools.pairwise(end))
         right, wrong = line.chain[link + 1], end[0]
         if crossed:
