@@ -106,13 +106,14 @@ def test_signs_tell_nothing_about_the_answer(answers: tuple[str, ...]) -> None:
         assert abs(counts["rules"] / shares[answers[0]]["rules"] - 1) < 0.05
 
 
-def test_without_negation_only_one_property_is_negated() -> None:
+def test_without_negation_only_last_properties_are_negated() -> None:
     family = make_family("deduction", {"negation": False})
     for index in range(60):
         skeleton = family.sample(Random(index), 2, index % 3)
-        nodes = [node for formula in (*skeleton.premises, skeleton.question) for node in walk(formula)]
-        asked = set(predicates(skeleton.question))
-        assert {name for node in nodes if isinstance(node, Not) for name in predicates(node)} <= asked
+        formulas = (*skeleton.premises, skeleton.question)
+        nodes = [node for formula in formulas for node in walk(formula)]
+        negated = {name for node in nodes if isinstance(node, Not) for name in predicates(node)}
+        assert len(negated) <= 2  # what is asked, and where one of its chains' other end leads
     only_positive = make_family("deduction", {"negation": False, "answers": ("True", "Unknown")})
     for index in range(60):
         skeleton = only_positive.sample(Random(index), 2, index % 2)

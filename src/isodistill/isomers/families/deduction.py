@@ -89,8 +89,8 @@ class Deduction(Family):
 
     Args:
         distractors: The least and the most number of extra sentences.
-        negation: Whether literals may be negated. Without it, only the last property of the chain may be, and
-            that only if ``"False"`` is among the answers.
+        negation: Whether literals may be negated. Without it, only the last property of a chain may be, or that of its
+            other end, and that only if ``"False"`` is among the answers.
         statement_negation: Whether the statement to judge may be negated. Without it problems are easier, and whether
             the last rule is negated tells True from False: the surface audit objects unless it is switched off.
         answers: The answers that occur, at least two of True, False and Unknown.
