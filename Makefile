@@ -41,9 +41,9 @@ study: install
 look-ahead: install
 	OMP_NUM_THREADS=1 $(BIN)/python studies/look_ahead.py
 
-# Accuracy by depth of a small student, family by family: one process, one thread.
+# Accuracy by depth of a small student of each family: one thread a student, WORKERS of them side by side.
 depth: install
-	OMP_NUM_THREADS=1 $(BIN)/python studies/run_depth.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/run_depth.py --workers $(WORKERS)
 
 results: install
 	$(BIN)/python studies/write_results.py

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import math
+import multiprocessing
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -348,7 +351,30 @@ def read_protocol(file: Path) -> Protocol:
     return Protocol.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
-def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK) -> None:
+def teach_and_ask(protocol: Protocol, family: str, seed: int, work: Path) -> dict[str, str]:
+    """Teaches one student a family and asks it at every depth.
+
+    Args:
+        protocol: The protocol.
+        family: The family.
+        seed: The training seed.
+        work: The folder for the students.
+
+    Returns:
+        The marks by depth, as `ask` gives them.
+    """
+    own = protocol.model_copy(update={"families": {family: protocol.families[family]}})
+    model, tokenizer = teach(own, seed)
+    model.save_pretrained(work / f"{family}-{seed}")
+    tokenizer.save_pretrained(work / f"{family}-{seed}")
+    marks = {}
+    for depth in asked_depths(protocol, family):
+        right = marks[str(depth)] = ask(own, model, tokenizer, asked_problems(own, family, depth))
+        sys.stderr.write(f"{family}, seed {seed}, depth {depth}: {right.count('1') / len(right):.3f}\n")
+    return marks
+
+
+def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK, workers: int = 1) -> None:
     """Runs the protocol and writes the raw results; a run that was cut off goes on after its last whole student.
 
     Args:
@@ -356,6 +382,7 @@ def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK)
         out: Where the raw results go.
         work: The folder for the students, which are left there to be looked at; what is finished so far stands in
             ``part.json`` beside `out`, so that it can go on elsewhere.
+        workers: How many students are taught side by side, each by a process and a thread of its own.
     """
     protocol = read_protocol(protocol_file)
     said = protocol.model_dump(mode="json")
@@ -364,23 +391,36 @@ def main(protocol_file: Path = PROTOCOL, out: Path = RESULTS, work: Path = WORK)
     if part.is_file():
         before = json.loads(part.read_text(encoding="utf-8"))
         found = before["right"] if before["protocol"] == said else {}
-    for family, options in protocol.families.items():
-        own = protocol.model_copy(update={"families": {family: options}})
-        for seed in protocol.seeds:
-            by_depth = found.setdefault(family, {})
-            if any(str(seed) in by_seed for by_seed in by_depth.values()):
-                continue
-            model, tokenizer = teach(own, seed)
-            model.save_pretrained(work / f"{family}-{seed}")
-            tokenizer.save_pretrained(work / f"{family}-{seed}")
-            for depth in asked_depths(protocol, family):
-                right = ask(own, model, tokenizer, asked_problems(own, family, depth))
-                by_depth.setdefault(str(depth), {})[str(seed)] = right
-                sys.stderr.write(f"{family}, seed {seed}, depth {depth}: {right.count('1') / len(right):.3f}\n")
-            _write(part, {"protocol": said, "right": found})
-    found = {family: found[family] for family in protocol.families}
+    missing = [
+        (family, seed)
+        for family in protocol.families
+        for seed in protocol.seeds
+        if not any(str(seed) in by_seed for by_seed in found.get(family, {}).values())
+    ]
+
+    def keep(family: str, seed: int, marks: dict[str, str]) -> None:
+        for depth, right in marks.items():
+            found.setdefault(family, {}).setdefault(depth, {})[str(seed)] = right
+        _write(part, {"protocol": said, "right": found})
+
+    if workers == 1:
+        for family, seed in missing:
+            keep(family, seed, teach_and_ask(protocol, family, seed, work))
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            running = {pool.submit(teach_and_ask, protocol, *each, work): each for each in missing}
+            for finished in as_completed(running):
+                keep(*running[finished], finished.result())
+    # Students that finished side by side, or in another run, stand in the protocol's order.
+    found = {
+        family: {
+            str(depth): {str(seed): found[family][str(depth)][str(seed)] for seed in protocol.seeds}
+            for depth in asked_depths(protocol, family)
+        }
+        for family in protocol.families
+    }
     _write(out, {"protocol": said, "versions": {name: metadata.version(name) for name in _PACKAGES}, "right": found})
-    part.unlink()
+    part.unlink(missing_ok=True)
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
@@ -388,4 +428,6 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=1, help="students taught side by side (default 1)")
+    main(workers=parser.parse_args().workers)

@@ -167,8 +167,13 @@ def test_a_tiny_run_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     RUN.main(tmp_path / "protocol.yaml", tmp_path / "results.json", tmp_path / "work")
     first = (tmp_path / "results.json").read_text()
     assert set(json.loads(first)["right"]["counting"]["3"]) == {"1", "2"}
-    RUN.main(tmp_path / "protocol.yaml", tmp_path / "results.json", tmp_path / "work")
+    # Side by side, and what a cut-off run has finished is not run again.
+    part = json.loads(first)
+    del part["right"]["counting"], part["right"]["ordering"]
+    (tmp_path / "part.json").write_text(json.dumps(part))
+    RUN.main(tmp_path / "protocol.yaml", tmp_path / "results.json", tmp_path / "work", workers=2)
     assert (tmp_path / "results.json").read_text() == first
+    assert not (tmp_path / "part.json").is_file()
     WRITE.main(tmp_path, tmp_path / "results.json")
     assert "in 0 of 7 families" in (tmp_path / "depth.md").read_text()  # it has learned nothing
 
