@@ -150,7 +150,7 @@ def lengthen_true(rows: Rows) -> None:
     for number, row in enumerate(rows):
         if row["answer"] == "True":
             for member in row["members"]:
-                filler = " ".join(f"w{number}x{place}" for place in range(14))
+                filler = " ".join(f"w{number}x{place}" for place in range(24))
                 member["prompt"] = member["prompt"].replace(".", f" {filler}.", 1)
 
 
@@ -163,7 +163,7 @@ def swap_a_label(rows: Rows) -> None:
     [
         (leak_a_word, "Split train, domain law: words alone predict the answer"),
         (leak_an_order, "runs of words alone predict the answer"),
-        (leak_a_comparison, "Split train, domain math: pairs of words alone predict the answer"),
+        (leak_a_comparison, "pairs of words alone predict the answer"),
         (lengthen_true, "texts with the answer True are"),
     ],
 )
