@@ -107,7 +107,11 @@ def test_answers_are_balanced_and_given_by_the_solutions(family: str) -> None:
 def test_training_shows_no_problem_that_is_asked_in_whatever_order() -> None:
     # With four words of each sort a problem of one step is soon met again.
     few = PROTOCOL.model_copy(
-        update={"words": 4, "families": {"deduction": {"distractors": [0, 0], "distractor_kinds": "mixed"}}}
+        update={
+            "words": 4,
+            "words_of": {},
+            "families": {"deduction": {"distractors": [0, 0], "distractor_kinds": "mixed"}},
+        }
     )
 
     def shown(group: str) -> set[tuple[str, ...]]:
