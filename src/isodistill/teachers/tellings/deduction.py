@@ -1,18 +1,25 @@
-"""Telling deductions: every rule that can be applied, and why the rest do not settle the statement."""
+"""Telling deductions: back from the statement, rule by rule, to a fact or to what nothing shows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from isodistill.isomers.render import sentence
-from isodistill.logic.formula import Atom, Forall, Formula, Implies, Not, Var, map_leaves, predicates
-from isodistill.teachers.tellings.search import Search, tell_search
+from isodistill.logic.formula import Atom, Forall, Formula, Implies, Not, Var, map_leaves
 from isodistill.teachers.tellings.voice import VERDICTS, Voice
 
 
 class _Rule(NamedTuple):
-    """A rule as it applies to the individual in question."""
+    """A rule as it applies to the individual in question.
 
+    Args:
+        premise: The rule as it is told.
+        condition: What it asks for.
+        conclusion: What follows.
+    """
+
+    premise: Formula
     condition: Formula
     conclusion: Formula
 
@@ -20,7 +27,7 @@ class _Rule(NamedTuple):
 def tell_deduction(voice: Voice) -> list[str]:
     """Tells a deduction.
 
-    In full, every rule that can be applied is, fact by fact, until one of them settles the statement.
+    In full, every rule that concludes on the statement is followed back, until one of them starts from a fact.
 
     Args:
         voice: The skeleton and its words.
@@ -29,68 +36,59 @@ def tell_deduction(voice: Voice) -> list[str]:
         The sentences in order, without the answer line.
     """
     skeleton, claim = voice.skeleton, _atom(voice.skeleton.question)
+    rules = _rules(skeleton.premises, claim)
+    ways = [rule for rule in rules if rule.conclusion in (claim, Not(claim))]
+    if skeleton.answer == "Unknown":
+        if not voice.full:
+            return [f"Nothing settles whether {voice.say(claim)}."]
+        searched, _ = _tell_search(voice, rules, ways)
+        return [*searched, f"So it cannot be concluded whether {voice.say(claim)}."]
     told = [voice.step(place) for place in range(len(skeleton.proof))]
-    if voice.full:
-        search = _tell_search(voice, claim)
-        if skeleton.answer == "Unknown":
-            told = [*search.told, *_tell_obstacles(voice, claim, search.seen)]
-        elif search.settled:
-            # A proof may need a rule backwards, from what its conclusion excludes; the search does not go there.
-            told = search.told
-    if skeleton.answer != "Unknown":
-        return [*told, VERDICTS[skeleton.answer]]
-    last = "So it cannot be concluded" if voice.full else "Nothing settles"
-    return [*told, f"{last} whether {voice.say(claim)}."]
+    # Where one rule alone concludes on the statement there is nothing to search for: the proof begins with the fact.
+    if voice.full and len(ways) > 1:
+        searched, found = _tell_search(voice, rules, ways)
+        # A proof may need a rule backwards, from what its conclusion excludes; the search does not go there.
+        told = searched if found else told
+    return [*told, VERDICTS[skeleton.answer]]
 
 
-def _tell_search(voice: Voice, claim: Atom) -> Search[Formula]:
-    def apply(known: Formula, premise: Formula) -> Formula | None:
-        rule = _applied(premise, claim)
-        return rule.conclusion if rule is not None and rule.condition == known else None
+def _tell_search(voice: Voice, rules: list[_Rule], ways: Iterable[_Rule]) -> tuple[list[str], bool]:
+    """Follows rules back depth first, in the order of the problem, whatever the answer.
 
-    facts = [premise for premise in voice.skeleton.premises if not isinstance(premise, Forall)]
-    rounds = [(fact, apply) for fact in facts if _atom(fact).args == claim.args]
-    return tell_search(voice, rounds, lambda known: known, lambda known: _atom(known) == claim)
-
-
-def _tell_obstacles(voice: Voice, claim: Atom, known: set[Formula]) -> list[str]:
-    """Tells for each rule about the property in question why it does not settle the statement.
-
-    A rule that concludes the property, or its absence, would settle it if its condition held: so its condition is
-    known to fail, or is open. A rule that starts from the property says nothing about who has it, except by
-    contraposition where its conclusion is known to fail, and then the statement would be settled; it is named if its
-    conclusion is known, since only then is it a temptation.
+    Returns:
+        The sentences, and whether a fact was found.
     """
-    told = []
-    for premise in voice.skeleton.premises:
-        rule = _applied(premise, claim)
-        if rule is None:
-            continue
-        if rule.conclusion in (claim, Not(claim)):
-            refuted = _negated(rule.condition)
-            reason = voice.say(refuted) if refuted in known else f"nothing shows that {voice.say(rule.condition)}"
-        elif claim.predicate in predicates(rule.condition) and rule.conclusion in known:
-            reason = f"this does not show that {voice.say(claim)}"
-        else:
-            continue
-        told.append(sentence(f"{voice.say(premise)}, but {reason}"))
-    return told
+    facts = set(voice.skeleton.premises)
+    told: list[str] = []
+
+    def show(rule: _Rule, after: tuple[_Rule, ...]) -> bool:
+        told.append(sentence(voice.say(rule.premise)))
+        chain = (rule, *after)  # in the order in which they are applied
+        if rule.condition in facts:
+            steps = (rule.condition, *(each.conclusion for each in chain))
+            told.append(sentence(", so ".join(voice.say(step) for step in steps)))
+            return True
+        below = [each for each in rules if each.conclusion == rule.condition and each not in chain]
+        if not below:
+            told.append(sentence(f"nothing shows that {voice.say(rule.condition)}"))
+        return any(show(each, chain) for each in below)
+
+    return told, any(show(rule, ()) for rule in ways)
 
 
-def _applied(premise: Formula, claim: Atom) -> _Rule | None:
-    """Reads a premise as a rule about the individual of the claim."""
-    if not isinstance(premise, Forall) or not isinstance(premise.body, Implies):
-        return None
+def _rules(premises: Iterable[Formula], claim: Atom) -> list[_Rule]:
+    """Reads the rules as they apply to the individual of the claim."""
     (subject,) = claim.args
-    sides = (premise.body.left, premise.body.right)
-    return _Rule(*(map_leaves(side, lambda leaf: subject if isinstance(leaf, Var) else leaf) for side in sides))
+    rules = []
+    for premise in premises:
+        if isinstance(premise, Forall) and isinstance(premise.body, Implies):
+            sides = (premise.body.left, premise.body.right)
+            of_it = (map_leaves(side, lambda leaf: subject if isinstance(leaf, Var) else leaf) for side in sides)
+            rules.append(_Rule(premise, *of_it))
+    return rules
 
 
 def _atom(formula: Formula) -> Atom:
-    atom = _negated(formula) if isinstance(formula, Not) else formula
+    atom = formula.body if isinstance(formula, Not) else formula
     assert isinstance(atom, Atom)
     return atom
-
-
-def _negated(formula: Formula) -> Formula:
-    return formula.body if isinstance(formula, Not) else Not(formula)

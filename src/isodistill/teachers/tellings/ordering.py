@@ -49,7 +49,7 @@ def _tell_search(voice: Voice, question: Less) -> list[str]:
         return None if thing == below else Less(below, thing)
 
     rounds = (((first, first), up), ((second, second), up))
-    return tell_search(voice, rounds, says, {(first, second), (second, first)}.__contains__).told
+    return tell_search(voice, rounds, says, {(first, second), (second, first)}.__contains__)
 
 
 def _tell_proof(voice: Voice) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 from isodistill.isomers.render import sentence
 from isodistill.logic.formula import Formula
@@ -12,27 +12,12 @@ from isodistill.teachers.tellings.voice import Voice
 State = TypeVar("State")
 
 
-class Search(NamedTuple, Generic[State]):
-    """What a search says and finds.
-
-    Args:
-        told: The sentences.
-        settled: Whether it ended in a place that settles the statement.
-        seen: Every place that it came to, and where it began.
-    """
-
-    told: list[str]
-    settled: bool
-    seen: set[State]
-
-
 def tell_search(
     voice: Voice,
     rounds: Iterable[tuple[State, Callable[[State, Formula], State | None]]],
     says: Callable[[State], Formula | None],
     settled: Callable[[State], bool],
-    beside: Callable[[Formula], Iterable[Formula]] = lambda premise: (),
-) -> Search[State]:
+) -> list[str]:
     """Follows the premises depth first, in the order of the problem, and tells each one with what follows from it.
 
     Which way is taken first does not depend on the answer, so a reader who knows only the problem can tell how a
@@ -43,10 +28,9 @@ def tell_search(
         rounds: Where each round of the search begins, and what a premise leads to from a place, if anything.
         says: What is known at a place, or ``None`` where nothing is known yet: then the next premise is told alone.
         settled: Whether a place settles the statement, which ends the search.
-        beside: What else is needed to use a premise.
 
     Returns:
-        What is said and found.
+        The sentences.
     """
     premises = voice.skeleton.premises
     told: list[str] = []
@@ -64,7 +48,7 @@ def tell_search(
             assert found is not None
             # What has just been concluded is not repeated; where a way is taken up again, it is.
             recalled = [] if known is None or place == last else [known]
-            used = ", and ".join(voice.say(fact) for fact in (*recalled, *beside(premise), premise))
+            used = ", and ".join(voice.say(fact) for fact in (*recalled, premise))
             told.append(sentence(used if known is None else f"{used}, so {voice.say(found)}"))
             last = new
             if settled(new) or follow(new, step):
@@ -74,5 +58,5 @@ def tell_search(
     for start, step in rounds:
         seen.add(start)
         if follow(start, step):
-            return Search(told, True, seen)
-    return Search(told, False, seen)
+            break
+    return told

@@ -1,32 +1,18 @@
-"""Telling provisions: which of rule and exception applies, one after another, or what stays open."""
+"""Telling provisions: what the statement depends on, down to a fact or to what is not known, and up again."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from isodistill.isomers.render import sentence
 from isodistill.isomers.statements import find_kind
 from isodistill.logic.formula import Atom, Const, Formula, Not
-from isodistill.teachers.tellings.search import Search, tell_search
 from isodistill.teachers.tellings.voice import VERDICTS, Voice
-
-
-class _Sentence(NamedTuple):
-    """One of the two sentences of a provision, as it applies to the individual in question.
-
-    Args:
-        condition: When the provision applies.
-        excepted: Whether the exception is made; the sentence speaks of the one or of the other case.
-        decided: What holds then.
-    """
-
-    condition: Formula
-    excepted: Formula
-    decided: Formula
 
 
 def tell_statute(voice: Voice) -> list[str]:
     """Tells how provisions apply to an individual.
+
+    In full, the question is followed down first: which exception it depends on, and what settles that one. Where that
+    ends in a fact, the provisions are applied one after another.
 
     Args:
         voice: The skeleton and its words.
@@ -34,79 +20,55 @@ def tell_statute(voice: Voice) -> list[str]:
     Returns:
         The sentences in order, without the answer line.
     """
-    skeleton = voice.skeleton
-    told = [voice.step(place) for place in range(len(skeleton.proof))]
-    claim = _unsigned(skeleton.question)
-    if voice.full:
-        search = _tell_search(voice, claim)
-        if skeleton.answer == "Unknown":
-            told = [*search.told, *_open(voice, claim, search.seen)]
-        elif search.settled:
-            told = search.told
-    if skeleton.answer != "Unknown":
-        return [*told, VERDICTS[skeleton.answer]]
+    skeleton, claim = voice.skeleton, _unsigned(voice.skeleton.question)
+    told = _tell_down(voice, claim) if voice.full else []
+    if skeleton.answer == "Unknown":
+        last = "So it cannot be concluded" if voice.full else "Nothing settles"
+        return [*told, f"{last} whether {voice.say(claim)}."]
+    steps = (_tell_up(voice, place) for place in range(len(skeleton.proof)))
+    return [*told, *steps, VERDICTS[skeleton.answer]]
+
+
+def _tell_up(voice: Voice, place: int) -> str:
+    """Tells a step of the proof; that the provision's condition holds was told on the way down."""
+    step = voice.skeleton.proof[place]
     if not voice.full:
-        return [*told, f"Nothing settles whether {voice.say(claim)}."]
-    return [*told, f"So it cannot be concluded whether {voice.say(claim)}."]
+        return voice.step(place)
+    _, known, rule = voice.skeleton.facts(step.uses)
+    used = ", and ".join(voice.say(each) for each in ([known] if place == 0 else []) + [rule])
+    return sentence(f"{used}, so {voice.say(step.conclusion)}")
 
 
-def _tell_search(voice: Voice, claim: Atom) -> Search[Formula]:
-    """Applies every provision whose condition holds and whose exception is settled, from the facts on."""
-    premises = voice.skeleton.premises
-    facts: list[Formula] = []
-    provisions: dict[Formula, _Sentence] = {}
-    for premise in premises:
-        kind, filling = find_kind(premise, "premise")
-        if "C" not in filling:
-            facts.append(premise)
-            continue
-        condition, decided, exception = (Atom(filling[slot], claim.args) for slot in "ABC")
-        excepted = _signed(exception, kind.name.startswith("override"))
-        provisions[premise] = _Sentence(condition, excepted, _signed(decided, not kind.name.endswith("_not")))
+def _tell_down(voice: Voice, claim: Atom) -> list[str]:
+    """Follows the question down: what settles it, and what that depends on, to a fact or until something is not known.
 
-    def apply(known: Formula, premise: Formula) -> Formula | None:
-        provision = provisions.get(premise)
-        if provision is None or known != provision.excepted or provision.condition not in facts:
-            return None
-        return provision.decided
-
-    rounds = [(fact, apply) for fact in facts if _unsigned(fact).args == claim.args]
-    conditions = {premise: (provision.condition,) for premise, provision in provisions.items()}
-    return tell_search(
-        voice, rounds, lambda known: known, lambda known: _unsigned(known) == claim, conditions.__getitem__
-    )
-
-
-def _signed(atom: Atom, positive: bool) -> Formula:
-    return atom if positive else Not(atom)
-
-
-def _open(voice: Voice, claim: Atom, known: set[Formula]) -> list[str]:
-    """Follows the open question down: what settles it, and what that depends on, until something is just not known."""
+    No other provision is told: each property is settled by one, and the way down is the same whatever the answer.
+    """
     premises, (subject,) = voice.skeleton.premises, claim.args
+    provisions = _provisions(premises)
     told: list[str] = []
-    while True:
-        provision = _provision(premises, claim.predicate)
-        if provision is None:
-            return [*told, f"Nothing settles whether {voice.say(claim)}."]
-        condition, exception = (Atom(name, (subject,)) for name in provision)
-        if condition not in known:
+    while claim.predicate in provisions:
+        condition, exception = (Atom(name, (subject,)) for name in provisions[claim.predicate])
+        if condition not in premises:
             subjects = f"{voice.word(condition.predicate, 'property')} {voice.pack.kind.plural}"
-            open_ = f"nothing shows that {voice.say(condition)}"
-            reason = f"whether {voice.say(claim)} depends on a provision for {subjects}, but {open_}"
-            return [*told, sentence(reason)]
-        said = f"{voice.say(condition)}, so whether {voice.say(claim)} depends on whether {voice.say(exception)}"
-        told.append(sentence(said))
+            reason = f"whether {voice.say(claim)} depends on a provision for {subjects}"
+            return [*told, sentence(f"{reason}, but nothing shows that {voice.say(condition)}")]
+        reason = f"{voice.say(condition)}, so whether {voice.say(claim)} depends on whether {voice.say(exception)}"
+        told.append(sentence(reason))
         claim = exception
+    if claim in premises or Not(claim) in premises:
+        return told
+    return [*told, f"Nothing settles whether {voice.say(claim)}."]
 
 
-def _provision(premises: tuple[Formula, ...], decided: str) -> tuple[str, str] | None:
-    """Finds the condition and the exception of the provision that decides a property."""
+def _provisions(premises: tuple[Formula, ...]) -> dict[str, tuple[str, str]]:
+    """Finds the condition and the exception of the provision that decides each property."""
+    found = {}
     for premise in premises:
         kind, filling = find_kind(premise, "premise")
-        if kind.name in ("unless", "unless_not") and filling["B"] == decided:
-            return filling["A"], filling["C"]
-    return None
+        if kind.name in ("unless", "unless_not"):
+            found[filling["B"]] = (filling["A"], filling["C"])
+    return found
 
 
 def _unsigned(formula: Formula) -> Atom:

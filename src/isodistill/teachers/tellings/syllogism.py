@@ -44,7 +44,7 @@ def _tell_search(voice: Voice, statement: Categorical) -> list[str]:
     def says(known: Categorical) -> Formula | None:
         return None if known == start else known.formula
 
-    return tell_search(voice, ((start, step),), says, wanted.__contains__).told
+    return tell_search(voice, ((start, step),), says, wanted.__contains__)
 
 
 def join(known: Categorical, link: Categorical, first: str) -> Categorical | None:
