@@ -37,7 +37,7 @@ study: install
 	cp runs/studies/$(NAME)/results.json studies/results/$(NAME).json
 	cp runs/studies/$(NAME)/costs.json studies/results/$(NAME)-costs.json
 
-# What a look at the premises near the question answers, by family and depth: docs/isomers-look-ahead.json.
+# What a look at the premises near the question, and a count, answer, by family and depth: docs/isomers-look-ahead.json.
 look-ahead: install
 	OMP_NUM_THREADS=1 $(BIN)/python studies/look_ahead.py
 
